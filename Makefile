@@ -1,0 +1,54 @@
+# Two commands: `make run` serves the demo, `make test` runs the whole suite.
+# Both set up $(VENV) first, and again only when requirements.txt or the interpreter changes.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PORT   ?= 8000
+N      ?= 1000
+ARGS   ?=
+
+BIN := $(VENV)/bin
+# "3.12", or nothing when $(PYTHON) is no Python at all.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+STAMP := $(VENV)/.installed-$(or $(VERSION),none)
+
+.PHONY: run test crowd lint format types clean
+.DEFAULT_GOAL := run
+
+run: $(STAMP)
+	@exec $(BIN)/python manage.py demo --port $(PORT)
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+crowd: $(STAMP)
+	@exec $(BIN)/python manage.py crowd --clients $(N)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(STAMP)
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv .venv-newest var build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per Python version: another PYTHON= makes the environment anew.
+$(STAMP): requirements.txt
+	@if [ -z "$(VERSION)" ]; then \
+	    echo "sse_polling needs Python 3.11 or newer, and '$(PYTHON)' is not a Python that runs here. Choose one with: make PYTHON=python3.12" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "sse_polling needs Python 3.11 or newer, and '$(PYTHON)' is Python $(VERSION). Choose another with: make PYTHON=python3.12" >&2; exit 1; }
+	@if [ "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" != "$(VERSION)" ]; then \
+	    echo "Making $(VENV) with Python $(VERSION)"; \
+	    $(PYTHON) -m venv --clear $(VENV); fi
+	@echo "Installing requirements.txt into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy only-if-needed -r requirements.txt
+	@rm -f $(VENV)/.installed-*
+	@touch $@

@@ -1,0 +1,1 @@
+"""The demo project of sse_polling: real input only, plain EventSource."""

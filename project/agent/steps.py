@@ -1,0 +1,24 @@
+"""What the agent says while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Content", "Step", "StepType"]
+
+StepType = Literal["reasoning", "action", "observation", "result", "final"]
+Content = str | Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing the agent thought, did, saw, concluded, or answered."""
+
+    type: StepType
+    content: Content
+
+    def data(self, number: int) -> dict[str, object]:
+        """Return the event's data; `number` is the producer's own count, from 1."""
+        return {"v": 1, "n": number, "type": self.type, "content": self.content}

@@ -1,0 +1,1 @@
+"""Many real EventSource clients, on this machine only. Nothing here imports sse_polling."""

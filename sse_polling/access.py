@@ -1,0 +1,151 @@
+"""Who may read a channel."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+from asgiref.sync import iscoroutinefunction
+from channels.db import database_sync_to_async
+from django.utils.module_loading import import_string
+
+from .conf import Config, Effective
+from .protocol.names import is_own
+
+__all__ = ["AccessRequest", "Visitor", "authenticated", "authorize", "public", "staff"]
+
+CACHE_SIZE = 10_000
+# What a client changes from one poll to the next without becoming another.
+VOLATILE_HEADERS = frozenset({"last-event-id"})
+VOLATILE_PARAMETERS = frozenset({"last_event_id", "client", "busy"})
+
+
+class AccessRequest(Protocol):
+    """What an ``AUTHORIZE`` callable is given, at every door."""
+
+    user: Any
+    GET: Any
+    headers: Mapping[str, str]
+    scope: Mapping[str, Any]
+
+
+async def public(request: AccessRequest, channel: str) -> bool:
+    """Let everybody read every channel."""
+    return True
+
+
+async def authenticated(request: AccessRequest, channel: str) -> bool:
+    """Let every logged-in user read every channel: any customer reads any other's."""
+    return bool(request.user.is_authenticated and request.user.is_active)
+
+
+async def staff(request: AccessRequest, channel: str) -> bool:
+    """Let staff read every channel."""
+    return bool(request.user.is_active and request.user.is_staff)
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks, as far as the app needs to know. *user* is the primary key as text, None for nobody."""
+
+    user: str | None
+
+
+class _Cache:
+    """Answers that were yes, for a few seconds, at most 10,000."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[bytes, tuple[float, Visitor]] = OrderedDict()
+
+    def get(self, key: bytes, now: float) -> Visitor | None:
+        found = self._answers.get(key)
+        if found is None or found[0] <= now:
+            self._answers.pop(key, None)
+            return None
+        return found[1]
+
+    def put(self, key: bytes, until: float, visitor: Visitor) -> None:
+        self._answers[key] = (until, visitor)
+        self._answers.move_to_end(key)
+        while len(self._answers) > CACHE_SIZE:
+            self._answers.popitem(last=False)
+
+    def clear(self) -> None:
+        self._answers.clear()
+
+
+cache = _Cache()
+
+
+async def authorize(
+    request: AccessRequest,
+    channels: Iterable[str],
+    *,
+    address: str | None,
+    effective: Callable[[str], Effective],
+    config: Config,
+    load_user: Callable[[], Awaitable[Any]],
+) -> Visitor | None:
+    """Return the visitor if they may read each of *channels*, else None.
+
+    A yes is remembered for ``AUTH_CACHE_SECONDS`` for requests that are alike in every header,
+    parameter and the address, but for the cursor. Then neither the user nor ``AUTHORIZE`` is asked.
+    """
+    asked = [(name, effective(name).authorize) for name in channels]
+    lasting = config.auth_cache_seconds
+    key = _fingerprint(request, address, asked) if lasting else b""
+    now = time.monotonic()
+    if lasting and (known := cache.get(key, now)) is not None:
+        return known
+    user = await load_user()
+    request.user = user
+    for name, rule in asked:
+        if is_own(name) and not (user.is_active and user.is_staff):
+            return None
+        if not await _ask(rule, request, name):
+            return None
+    visitor = Visitor(str(user.pk) if user.is_authenticated else None)
+    if lasting:
+        cache.put(key, now + lasting, visitor)
+    return visitor
+
+
+async def _ask(rule: str | Callable[..., Any], request: AccessRequest, channel: str) -> bool:
+    function = _imported(rule) if isinstance(rule, str) else rule
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):
+        return bool(await function(request, channel))
+    answer = await database_sync_to_async(function)(request, channel)
+    return bool(await answer if inspect.isawaitable(answer) else answer)
+
+
+@lru_cache(maxsize=256)
+def _imported(path: str) -> Callable[..., Any]:
+    return import_string(path)  # type: ignore[no-any-return]
+
+
+def _fingerprint(
+    request: AccessRequest, address: str | None, asked: Iterable[tuple[str, str | Callable[..., Any]]]
+) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+
+    def add(*parts: str) -> None:
+        for part in parts:
+            encoded = part.encode(errors="surrogatepass")
+            digest.update(b"%d:%b" % (len(encoded), encoded))
+
+    add(address or "")
+    for name, rule in asked:
+        add(name, rule if isinstance(rule, str) else f"{id(rule)}")
+    for name, value in sorted(request.headers.items()):
+        if name.lower() not in VOLATILE_HEADERS:
+            add("header", name.lower(), value)
+    for name, values in sorted(request.GET.lists()):
+        if name not in VOLATILE_PARAMETERS and name != "channel":
+            add("parameter", name, *values)
+    return digest.digest()

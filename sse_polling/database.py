@@ -1,0 +1,86 @@
+"""The app's own small pool of database threads.
+
+The hub, replays and the stream writers read and write here, so that a process has at most
+``DATABASE_THREADS`` connections for them, however many streams it holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from django.db import DatabaseError, InterfaceError, connections, router
+
+from .conf import get_config
+
+__all__ = ["alias", "run", "shutdown"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+def alias() -> str:
+    """Return the database that events are written to, and so read from: never a replica."""
+    from .models import Event  # models need the app registry, this module does not
+
+    return router.db_for_write(Event)
+
+
+async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call *function* in one of the pool's threads and return what it returns.
+
+    A connection stays open from call to call; one that failed is closed, so that the next call
+    opens another.
+    """
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_executor(), lambda: _guarded(function, *args, **kwargs))
+
+
+def _guarded(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return function(*args, **kwargs)
+    except (DatabaseError, InterfaceError):
+        connections.close_all()
+        raise
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(get_config().database_threads, thread_name_prefix="sse_polling-database")
+        return _pool
+
+
+def shutdown() -> None:
+    """Close the pool's connections and end its threads; the next call starts others."""
+    global _pool
+    with _lock:
+        pool, _pool = _pool, None
+    if pool is not None:
+        started = len(pool._threads)
+        barrier = threading.Barrier(started) if started else None
+
+        def close() -> None:
+            connections.close_all()
+            if barrier is not None:
+                barrier.wait(5)
+
+        for _ in range(started):
+            pool.submit(close)
+        pool.shutdown()
+
+
+def _forget() -> None:
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

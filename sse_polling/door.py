@@ -1,0 +1,187 @@
+"""What all doors share: from a request to an answer, each step with its refusal in words."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import SystemRandom
+from time import monotonic
+from typing import Any, Protocol
+
+from .access import Visitor, authorize
+from .conf import Config, Effective, get_config
+from .connections import Connection, registry
+from .exceptions import InvalidChannel, InvalidCursor
+from .hub import DATABASE_ERRORS, Hub
+from .lifecycle import has_room
+from .protocol import wire
+from .protocol.cursor import MAX_CHANNELS, Cursor, parse_cursor
+from .protocol.names import check_channel
+from .protocol.retry import RetryLimits, next_retry
+from .stream import DATABASE_RETRY_MS, Stream, open_stream
+
+__all__ = ["Answer", "DoorRequest", "answer", "method_not_allowed"]
+
+STREAM_HEADERS = (
+    ("Content-Type", "text/event-stream"),
+    ("Cache-Control", "no-cache, no-transform"),
+    ("Content-Encoding", "identity"),
+    ("X-Accel-Buffering", "no"),
+)
+_CLIENT = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_rng = SystemRandom()
+
+
+class DoorRequest(Protocol):
+    """A request as a door hands it over; *GET* is a ``QueryDict``, *headers* ignores case."""
+
+    user: Any
+    GET: Any
+    headers: Mapping[str, str]
+    scope: Mapping[str, Any]
+    door: str
+    address: str | None
+
+    async def load_user(self) -> Any:
+        """Return the user, ``AnonymousUser`` for nobody."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What to send: a body, or a stream whose ``run`` yields it."""
+
+    status: int
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes = b""
+    stream: Stream | None = None
+
+
+async def answer(request: DoorRequest, names: list[str], *, several: bool, finite: bool = False) -> Answer:
+    """Open the stream that *request* asks for, or say why not: 204, 400, 403, 503 or a polite refusal.
+
+    A stream in the answer is registered: whoever takes it must see that it is closed.
+    """
+    config = get_config()
+    try:
+        channels = _channels(names)
+        cursor = _cursor(request, several=several)
+        client = _client(request)
+    except (InvalidChannel, InvalidCursor, ValueError) as error:
+        return _words(400, str(error))
+    hub = Hub.current()
+    try:
+        visitor = await authorize(
+            request,
+            channels,
+            address=request.address,
+            effective=lambda name: _effective(hub, name, config),
+            config=config,
+            load_user=request.load_user,
+        )
+    except DATABASE_ERRORS:
+        return _polite(request, config, wait_ms=DATABASE_RETRY_MS)
+    if visitor is None:
+        return _words(403, "You may not read " + (f"channel {channels[0]}." if len(channels) == 1 else "these channels."))
+    if not has_room(registry, config):
+        return _full(request, config)
+    return await _admit(request, hub, channels, cursor, client, visitor, several=several, finite=finite, config=config)
+
+
+async def _admit(
+    request: DoorRequest,
+    hub: Hub,
+    channels: tuple[str, ...],
+    cursor: Cursor,
+    client: str | None,
+    visitor: Visitor,
+    *,
+    several: bool,
+    finite: bool,
+    config: Config,
+) -> Answer:
+    task = asyncio.current_task()
+    connection = Connection(
+        channels=channels,
+        door=request.door,
+        client=client,
+        user=visitor.user,
+        address=request.address,
+        task=weakref.ref(task) if task is not None else None,
+    )
+    registry.take(connection)
+    stream: Stream | None = None
+    try:
+        stream = await open_stream(
+            hub,
+            connection,
+            cursor,
+            several=several,
+            finite=finite,
+            config=config,
+            registry=registry,
+            rng=_rng,
+            clock=monotonic,
+        )
+    except DATABASE_ERRORS:
+        return _polite(request, config, wait_ms=DATABASE_RETRY_MS)
+    finally:
+        if stream is None:
+            registry.release(connection)
+    if stream is None:
+        return Answer(204, [("Cache-Control", "no-cache")])
+    return Answer(200, [*STREAM_HEADERS, ("X-SSE-Stream", connection.id)], stream=stream)
+
+
+def method_not_allowed(method: str) -> Answer:
+    refused = _words(405, f"{method[:20]} is not offered here; use GET.")
+    refused.headers.append(("Allow", "GET"))
+    return refused
+
+
+def _channels(names: list[str]) -> tuple[str, ...]:
+    channels = tuple(dict.fromkeys(check_channel(name) for name in names))
+    if not 1 <= len(channels) <= MAX_CHANNELS:
+        raise InvalidChannel(f"Name 1 to {MAX_CHANNELS} channels, as ?channel=a&channel=b; got {len(channels)}.")
+    return channels
+
+
+def _cursor(request: DoorRequest, *, several: bool) -> Cursor:
+    text = request.headers.get("Last-Event-ID") or request.GET.get("last_event_id") or ""
+    return parse_cursor(text.strip(" "), several=several)
+
+
+def _client(request: DoorRequest) -> str | None:
+    client = request.GET.get("client")
+    if client is not None and not _CLIENT.fullmatch(client):
+        raise ValueError(f"client has 16 to 64 letters, digits, _ or -; got {len(client)} characters.")
+    return client
+
+
+def _effective(hub: Hub, name: str, config: Config) -> Effective:
+    return hub.effective(name) or config.effective(name)
+
+
+def _full(request: DoorRequest, config: Config) -> Answer:
+    seconds = config.breaker.retry_after_seconds
+    if request.GET.get("busy") == "stream":
+        return _polite(request, config, wait_ms=seconds * 1000)
+    refused = _words(503, f"Connection pool exhausted. Retry in {seconds}s.")
+    refused.headers.append(("Retry-After", str(seconds)))
+    return refused
+
+
+def _polite(request: DoorRequest, config: Config, *, wait_ms: int) -> Answer:
+    """Return a stream that only says when to come back: a browser never returns from a 503."""
+    jitter = RetryLimits(jitter=RetryLimits(**config.retry).jitter)
+    text = request.headers.get("Last-Event-ID") or request.GET.get("last_event_id") or ""
+    identifier = text.strip(" ") if text and text != "earliest" else None
+    body = wire.opening(retry_ms=next_retry(jitter, _rng, at_least_ms=wait_ms), identifier=identifier)
+    return Answer(200, list(STREAM_HEADERS), body)
+
+
+def _words(status: int, sentence: str) -> Answer:
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+    return Answer(status, headers, sentence.encode(errors="replace"))

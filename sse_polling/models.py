@@ -1,0 +1,114 @@
+"""What is stored: channels, their events, and who trims."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from .conf import PRESETS
+from .exceptions import InvalidChannel
+from .protocol.names import check_channel
+
+__all__ = ["Channel", "Event", "Lease"]
+
+
+def validate_channel(name: str) -> None:
+    try:
+        check_channel(name)
+    except InvalidChannel as error:
+        raise ValidationError(str(error)) from None
+
+
+class Channel(models.Model):
+    """A named, ordered, stored stream of events.
+
+    ``head`` is the sequence of its newest event, 0 before the first; publishers lock this row,
+    so commit order is sequence order and sequences are dense. ``life`` names this existence of
+    the channel: one made anew under the same name has another.
+    """
+
+    name = models.CharField(_("name"), max_length=200, unique=True, validators=[validate_channel])
+    life = models.CharField(_("life"), max_length=16, editable=False)
+    head = models.BigIntegerField(_("head"), default=0, editable=False)
+    head_tag = models.CharField(max_length=10, default="-", editable=False)
+    created = models.DateTimeField(_("created"), default=timezone.now, editable=False)
+    published = models.DateTimeField(_("last published"), default=timezone.now, editable=False)
+    finished = models.DateTimeField(_("finished"), null=True, blank=True, editable=False)
+    preset = models.CharField(
+        _("preset"),
+        max_length=20,
+        blank=True,
+        default="",
+        choices=[(name, name) for name in PRESETS],
+        help_text=_("Where burst and retry start; wins over the settings. Empty: the settings decide."),
+    )
+    max_events = models.BigIntegerField(
+        _("retention: events"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("How many events to keep; wins over the settings. Empty: the settings decide."),
+    )
+    max_age_seconds = models.BigIntegerField(
+        _("retention: seconds"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text=_("For how long to keep events; wins over the settings. Empty: the settings decide."),
+    )
+
+    class Meta:
+        verbose_name = _("channel")
+        verbose_name_plural = _("channels")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Event(models.Model):
+    """One entry of a channel. ``data`` is the wire's text; ``tag`` tells it from another life's."""
+
+    # No index of its own: the constraint on (channel, sequence) begins with the channel.
+    channel = models.ForeignKey(
+        Channel, on_delete=models.CASCADE, db_index=False, related_name="events", verbose_name=_("channel")
+    )
+    sequence = models.BigIntegerField(_("sequence"))
+    tag = models.CharField(max_length=10)
+    event = models.CharField(_("event"), max_length=100)
+    data = models.TextField(_("data"))
+    key = models.CharField(_("key"), max_length=200, null=True, blank=True)
+    ends_burst = models.BooleanField(_("ends burst"), default=False)
+    created = models.DateTimeField(_("created"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["channel", "sequence"], name="sse_polling_event_position"),
+            models.UniqueConstraint(
+                fields=["channel", "key"], condition=models.Q(key__isnull=False), name="sse_polling_event_key"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.sequence}"
+
+
+class Lease(models.Model):
+    """A task that one serving process does at a time, until when and by whom."""
+
+    name = models.CharField(max_length=50, primary_key=True)
+    holder = models.CharField(max_length=100)
+    until = models.DateTimeField()
+
+    class Meta:
+        verbose_name = _("lease")
+        verbose_name_plural = _("leases")
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.holder}"

@@ -1,0 +1,159 @@
+"""Replay: what a position is to be sent next, from the tail or from the database.
+
+The judge of every cursor: the same rules hold when a stream opens, while it follows, and when the
+history under it was trimmed, erased or restored from a backup.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from . import history
+from .database import run
+from .hub import Hub, LiveChannel
+from .protocol.cursor import NOWHERE, Position
+from .protocol.event import Gap, StoredEvent
+from .protocol.tail import Entry
+
+__all__ = ["Batch", "at_end", "before_end", "earliest", "next_batch"]
+
+TRIMMED = "trimmed"
+RESET = "reset"
+
+
+@dataclass(slots=True)
+class Batch:
+    """What to send next, in order, and where the client stands after it."""
+
+    after: Position
+    items: list[Gap | Entry] = field(default_factory=list)
+
+
+async def next_batch(hub: Hub, live: LiveChannel, position: Position, *, max_events: int, max_bytes: int) -> Batch:
+    """Return what follows *position* on *live*, within both limits; nothing if it is up to date.
+
+    Both limits are at least 1, and the first item is returned whatever its size. A batch ends
+    after an event that ends the burst. Database errors pass.
+    """
+    judged = False
+    while True:
+        state, tail = live.state, live.tail
+        if state is None or tail is None:
+            if position.life == NOWHERE.life:
+                return Batch(position)
+            if judged:
+                return Batch(position) if position.at_end else _reset(live, position, NOWHERE)
+        else:
+            if position.life == NOWHERE.life:
+                position = Position(state.life, 0, NOWHERE.tag)
+            if _fits(live, position):
+                if tail.covers(position.sequence):
+                    entries = tail.after(position.sequence, max_events=max_events, max_bytes=max_bytes)
+                    after = entries[-1].event.position if entries else position
+                    return Batch(after, list(entries))
+                batch = await _from_database(live, position, max_events=max_events, max_bytes=max_bytes)
+                if batch is not None:
+                    return batch
+            if judged:
+                # Neither this process nor the primary knows such a position: another life.
+                return _reset(live, position, await earliest(live))
+        # Never judge by what this process happens to know: ask the database first, once for all who wait.
+        await hub.judge(live)
+        judged = True
+
+
+async def at_end(hub: Hub, live: LiveChannel, position: Position) -> bool:
+    """Tell whether a client at *position* has been sent ``end``, also if the channel is gone since."""
+    if not position.at_end:
+        return False
+    if live.position != position:
+        await hub.judge(live)
+    return live.state is None or live.position == position
+
+
+async def earliest(live: LiveChannel) -> Position:
+    """Return the position just before the first retained event."""
+    state, tail = live.state, live.tail
+    if state is None or tail is None:
+        return NOWHERE
+    if tail.base == 0:
+        return Position(state.life, 0, NOWHERE.tag)
+    first = await run(history.first_sequence, state)
+    if first is None or first > tail.head:
+        return live.position
+    return Position(state.life, first - 1, NOWHERE.tag)
+
+
+def before_end(live: LiveChannel) -> Position:
+    """Return where a client starts that wants what comes from now on: before ``end`` if that came."""
+    position = live.position
+    if position.at_end:
+        return Position(position.life, position.sequence - 1, NOWHERE.tag)
+    return position
+
+
+def _fits(live: LiveChannel, position: Position) -> bool:
+    """Tell whether *position* may be of the life that this process knows."""
+    if live.state is None or live.tail is None or position.life != live.state.life:
+        return False
+    if position.sequence > live.tail.head:
+        return False
+    return not live.tail.covers(position.sequence) or _same(live.tail.tag_at(position.sequence), position.tag)
+
+
+def _same(tag: str, other: str) -> bool:
+    return tag == other or NOWHERE.tag in (tag, other)
+
+
+def _reset(live: LiveChannel, position: Position, after: Position) -> Batch:
+    gap = Gap(channel=live.name, first=position.sequence + 1, last=None, reason=RESET, after=after)
+    return Batch(after, [gap])
+
+
+async def _from_database(
+    live: LiveChannel, position: Position, *, max_events: int, max_bytes: int
+) -> Batch | None:
+    """Return the batch for a reader behind the tail; None if its tag is not that of the stored event."""
+    state = live.state
+    assert state is not None
+    rows = await run(history.replay, state, position.sequence, limit=max_events)
+    if live.state is None or live.tail is None or live.state.life != state.life:
+        return None
+    if rows and rows[0].sequence == position.sequence:
+        if not _same(rows[0].tag, position.tag):
+            return None
+        rows = rows[1:]
+    # What lies beyond this process's head was committed, but the tail will bring it in order.
+    known = [row for row in rows if row.sequence <= live.tail.head]
+    if not known:
+        # All up to the tail is gone; the tail itself may still hold what the table does not.
+        base = Position(state.life, live.tail.base, live.tail.tag_at(live.tail.base))
+        if base.sequence <= position.sequence:
+            return Batch(position)
+        return Batch(base, [_trimmed(live, position.sequence + 1, base)])
+    return _placed(live, position, known, max_events=max_events, max_bytes=max_bytes)
+
+
+def _placed(
+    live: LiveChannel, position: Position, rows: list[StoredEvent], *, max_events: int, max_bytes: int
+) -> Batch:
+    batch = Batch(position)
+    size = 0
+    for row in rows[:max_events]:
+        if row.sequence != batch.after.sequence + 1:
+            before = Position(row.life, row.sequence - 1, NOWHERE.tag)
+            batch.items.append(_trimmed(live, batch.after.sequence + 1, before))
+            batch.after = before
+        entry = Entry.of(row)
+        size += len(entry.frame)
+        if size > max_bytes and batch.items:
+            break
+        batch.items.append(entry)
+        batch.after = row.position
+        if row.ends_burst:
+            break
+    return batch
+
+
+def _trimmed(live: LiveChannel, first: int, after: Position) -> Gap:
+    return Gap(channel=live.name, first=first, last=after.sequence, reason=TRIMMED, after=after)

@@ -1,0 +1,224 @@
+"""THE loop: replay, follow the tail, end the burst. Every door sends what it yields."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from random import Random
+
+from .conf import Config
+from .connections import Connection, Registry
+from .hub import DATABASE_ERRORS, Hub, LiveChannel, Waiter
+from .protocol import wire
+from .protocol.burst import Burst, BurstLimits, Cause
+from .protocol.cursor import Cursor, Position, format_cursor
+from .protocol.event import Gap
+from .protocol.retry import RetryLimits, next_retry
+from .protocol.tail import Entry
+from .replay import at_end, before_end, earliest, next_batch
+
+__all__ = ["DATABASE_RETRY_MS", "Stream", "open_stream"]
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 65_536
+DATABASE_RETRY_MS = 5_000
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Where the client stands on one channel of the stream."""
+
+    live: LiveChannel
+    position: Position
+
+
+async def open_stream(
+    hub: Hub,
+    connection: Connection,
+    cursor: Cursor,
+    *,
+    several: bool,
+    finite: bool,
+    config: Config,
+    registry: Registry,
+    rng: Random,
+    clock: Callable[[], float],
+) -> Stream | None:
+    """Return the stream for *cursor*, or None if it stands at the end of every channel (204).
+
+    *several*: the events carry their channel. *finite*: send what there is and do not wait.
+    Database errors pass; nothing is held then.
+    """
+    channels = await hub.open(connection.channels)
+    readers = []
+    over = bool(channels)
+    for live in channels:
+        position = cursor.position(live.name)
+        if position is None:
+            position = await earliest(live) if cursor.earliest else before_end(live)
+        over = over and await at_end(hub, live, position)
+        readers.append(_Reader(live, position))
+    if over:
+        return None
+    return Stream(
+        hub, connection, readers, several=several, finite=finite, config=config, registry=registry, rng=rng, clock=clock
+    )
+
+
+class Stream:
+    """One open response. Iterate :meth:`run`; call :meth:`close` on every way out, as often as you like."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        connection: Connection,
+        readers: list[_Reader],
+        *,
+        several: bool,
+        finite: bool,
+        config: Config,
+        registry: Registry,
+        rng: Random,
+        clock: Callable[[], float],
+    ) -> None:
+        self.connection = connection
+        self.cause: Cause | None = None
+        self._hub = hub
+        self._readers = readers
+        self._several = several
+        self._config = config
+        self._registry = registry
+        self._rng = rng
+        self._clock = clock
+        self._waiter = Waiter()
+        self._last: Entry | None = None
+        self._overflow = False
+        effective = [reader.live.effective for reader in readers if reader.live.effective is not None]
+        limits = BurstLimits.strictest(each.burst for each in effective)
+        if finite:
+            limits = BurstLimits(
+                max_events=limits.max_events,
+                max_bytes=limits.max_bytes,
+                max_seconds=limits.max_seconds,
+                linger_seconds=0,
+                hold_seconds=0,
+            )
+        self._retry = RetryLimits.strictest(each.retry for each in effective)
+        self._burst = Burst(limits, now=connection.opened)
+        connection.cursor = self.cursor
+        connection.on_leave = self._waiter.set
+        # Register before the first look at the tail: what comes between the two is noticed.
+        for reader in readers:
+            hub.attach(reader.live, self._waiter)
+
+    @property
+    def cursor(self) -> str:
+        """The id that a client would send back now."""
+        if self._several:
+            return format_cursor((reader.live.name, reader.position) for reader in self._readers)
+        return str(self._readers[0].position)
+
+    def close(self) -> None:
+        """Give back everything the stream took. Idempotent, from any thread."""
+        self.connection.on_leave = None
+        for reader in self._readers:
+            self._hub.detach(reader.live, self._waiter)
+        self._registry.release(self.connection)
+
+    async def run(self) -> AsyncIterator[bytes]:
+        """Yield the burst, each chunk whole blocks or one comment line, and end when it is over."""
+        try:
+            priming = self._config.priming == "data"
+            yield wire.opening(retry_ms=self._next_retry(), identifier=self.cursor, data=priming)
+            beat = self._clock()
+            while True:
+                self._waiter.clear()
+                try:
+                    chunk, events = await self._next_chunk()
+                except DATABASE_ERRORS as error:
+                    logger.warning("sse_polling ends a burst, the database does not answer: %r", error)
+                    self.cause = Cause.DATABASE
+                    break
+                if chunk:
+                    self._burst.sent(events=events, size=len(chunk), now=self._clock())
+                    self._count(events, len(chunk))
+                    yield chunk
+                    beat = self._clock()
+                now = self._clock()
+                self.cause = self._over(now, idle=not chunk)
+                if self.cause is not None:
+                    break
+                if not chunk:
+                    await self._waiter.wait(min(self._burst.deadline(), beat + self._config.heartbeat_seconds) - now)
+                    if self.connection.leaving is None and self._clock() >= beat + self._config.heartbeat_seconds:
+                        yield wire.HEARTBEAT
+                        beat = self._clock()
+            if self.cause is not Cause.GONE:
+                yield self._closing()
+        finally:
+            self.close()
+
+    def _over(self, now: float, *, idle: bool) -> Cause | None:
+        """Return why the burst is over, if it is; the first reason in this order."""
+        leaving = self.connection.leaving
+        if leaving is not None:
+            return Cause.GONE if leaving == Cause.GONE else Cause.DRAIN
+        if all(reader.position.at_end for reader in self._readers) and self._burst.events:
+            return Cause.END
+        if self._last is not None and self._last.ends_burst:
+            return Cause.PUBLISHER
+        if self._overflow:
+            return Cause.BYTES
+        return self._burst.full(now) or (self._burst.quiet(now) if idle else None)
+
+    def _closing(self) -> bytes:
+        if self.cause is Cause.DATABASE:
+            return wire.closing(retry_ms=self._next_retry(at_least_ms=DATABASE_RETRY_MS))
+        behind = any(reader.position.sequence < reader.live.position.sequence for reader in self._readers)
+        last = wire.closing(retry_ms=self._next_retry(behind=behind))
+        return wire.close("pool_draining") + last if self.cause is Cause.DRAIN else last
+
+    def _next_retry(self, *, behind: bool = False, at_least_ms: int = 0) -> int:
+        return next_retry(self._retry, self._rng, behind=behind, at_least_ms=at_least_ms)
+
+    async def _next_chunk(self) -> tuple[bytes, int]:
+        """Return the next blocks, of all channels in turn, and how many events they are."""
+        parts: list[bytes] = []
+        size = 0
+        for reader in self._readers:
+            room = min(self._burst.bytes_left, CHUNK_BYTES) - size
+            left = self._burst.events_left - len(parts)
+            if room <= 0 or left <= 0:
+                break
+            batch = await next_batch(self._hub, reader.live, reader.position, max_events=left, max_bytes=room)
+            for item in batch.items:
+                before = reader.position
+                block = self._block(reader, item)
+                if len(block) > self._burst.bytes_left - size and (self._burst.events or parts):
+                    reader.position = before  # it does not fit any more: the next burst begins with it
+                    self._overflow = True
+                    return b"".join(parts), len(parts)
+                parts.append(block)
+                size += len(block)
+                if isinstance(item, Entry):
+                    self._last = item
+                    if item.ends_burst:
+                        return b"".join(parts), len(parts)
+            reader.position = batch.after
+        return b"".join(parts), len(parts)
+
+    def _block(self, reader: _Reader, item: Gap | Entry) -> bytes:
+        """Return *item* as the client gets it, and move the reader behind it."""
+        reader.position = item.after if isinstance(item, Gap) else item.event.position
+        if isinstance(item, Gap):
+            return wire.gap(item, self.cursor)
+        return wire.with_id(self.cursor, item.envelope) if self._several else item.frame
+
+    def _count(self, events: int, size: int) -> None:
+        connection = self.connection
+        connection.events += events
+        connection.bytes += size
+        connection.cursor = self.cursor
+

@@ -1,0 +1,43 @@
+"""Side tasks that somebody watches: one that dies is logged and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+__all__ = ["supervise"]
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+
+
+def supervise(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """Run *work* again and again until the returned task is cancelled; the caller keeps the task.
+
+    It runs in a context of its own: a task made inside a request would inherit that request's
+    executor. After an error it waits 0.5 s, then up to 30 s, with full jitter on the upper half.
+    """
+    loop = asyncio.get_running_loop()
+    coroutine = _forever(name, work)
+    return loop.create_task(coroutine, name=f"sse_polling-{name}", context=contextvars.Context())
+
+
+async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    loop = asyncio.get_running_loop()
+    pause = _FIRST_PAUSE
+    while True:
+        started = loop.time()
+        try:
+            await work()
+            logger.error("sse_polling task %s ended; it should not: starting it again", name)
+        except Exception:
+            logger.exception("sse_polling task %s died: starting it again", name)
+        if loop.time() - started > 60:
+            pause = _FIRST_PAUSE
+        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter is no secret
+        pause = min(pause * 2, _LONGEST_PAUSE)

@@ -1,0 +1,14 @@
+"""Addresses, for ``path("events/", include("sse_polling.urls"))``."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from . import views
+
+app_name = "sse_polling"
+urlpatterns = [
+    path("", views.streams, name="streams"),
+    path("ready/", views.ready, name="ready"),
+    path("<str:channel>/", views.stream, name="stream"),
+]

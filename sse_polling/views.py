@@ -1,0 +1,126 @@
+"""The door through Django's URLs: async views, exempt from what would break a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.models import AnonymousUser
+from django.core.handlers.asgi import ASGIRequest
+from django.db import connections, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
+
+from .conf import get_config
+from .connections import registry
+from .door import Answer, answer, method_not_allowed
+from .lifecycle import capacity, state
+from .threads import give_thread_back
+
+__all__ = ["ready", "stream", "streams"]
+
+View = Callable[..., Any]
+CUT_BYTES = 65_536  # Django's ASGI handler cuts every part of a response at this size
+
+
+def _door(view: View) -> View:
+    """Exempt *view* from ``LoginRequiredMiddleware`` and, on every database, ``ATOMIC_REQUESTS``."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return login_not_required(view)
+
+
+class _ViewRequest:
+    """An ``HttpRequest`` as :class:`~sse_polling.door.DoorRequest`; ``AUTHORIZE`` gets the original's parts."""
+
+    door = "view"
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self.GET = request.GET
+        self.headers: Mapping[str, str] = request.headers
+        self.scope: Mapping[str, Any] = getattr(request, "scope", {})
+        self.session = getattr(request, "session", None)
+        self.COOKIES = request.COOKIES
+        self.META = request.META
+        self.address: str | None = request.META.get("REMOTE_ADDR")
+        self.user: Any = None
+
+    async def load_user(self) -> Any:
+        load = getattr(self._request, "auser", None)
+        return await load() if load is not None else AnonymousUser()
+
+
+@_door
+async def stream(request: HttpRequest, channel: str) -> HttpResponseBase:
+    """Stream one channel."""
+    return await _respond(request, [channel], several=False)
+
+
+@_door
+async def streams(request: HttpRequest) -> HttpResponseBase:
+    """Stream several channels: ``?channel=a&channel=b``."""
+    return await _respond(request, request.GET.getlist("channel"), several=True)
+
+
+@_door
+async def ready(request: HttpRequest) -> HttpResponseBase:
+    """Tell a load balancer how this process is."""
+    if request.method not in ("GET", "HEAD"):
+        return _plain(method_not_allowed(request.method or ""))
+    config = get_config()
+    body = {"state": state(registry, config), "sockets": len(registry), "capacity": capacity(config)}
+    return JsonResponse(body, headers={"Cache-Control": "no-store"})
+
+
+async def _respond(request: HttpRequest, names: list[str], *, several: bool) -> HttpResponseBase:
+    if request.method != "GET":
+        return _plain(method_not_allowed(request.method or ""))
+    over_asgi = isinstance(request, ASGIRequest)
+    given = await answer(_ViewRequest(request), names, several=several, finite=not over_asgi)
+    if given.stream is None:
+        return _plain(given)
+    try:
+        if not over_asgi:
+            # Under WSGI the body is gathered in another event loop than this view's: send what there is.
+            given.body = b"".join([chunk async for chunk in given.stream.run()])
+            return _plain(given)
+        await give_thread_back()
+        response = StreamingHttpResponse(map_whole(given.stream.run()), headers=dict(given.headers))
+        if get_config().close_socket and request.scope.get("http_version", "1.1") != "2":
+            response.headers["Connection"] = "close"
+        response._resource_closers.append(partial(given.stream.close))  # type: ignore[attr-defined]
+    except BaseException:
+        given.stream.close()
+        raise
+    return response
+
+
+def _plain(given: Answer) -> HttpResponse:
+    return HttpResponse(given.body, status=given.status, headers=dict(given.headers))
+
+
+class Whole(bytes):
+    """Bytes that Django's ASGI handler sends as one part.
+
+    The handler slices what is longer than 64 KiB; a proxy that loses the rest would then hold half
+    a frame. This says it is short, and a slice of it is all of it.
+    """
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, key: Any) -> Any:
+        return bytes.__getitem__(self, slice(None))
+
+    def __bytes__(self) -> Whole:
+        return self
+
+
+async def map_whole(chunks: Any) -> Any:
+    try:
+        async for chunk in chunks:
+            yield Whole(chunk) if len(chunk) > CUT_BYTES else chunk
+    finally:
+        await chunks.aclose()

@@ -1,0 +1,132 @@
+"""Waking: tell every hub that a channel has grown, without ever hurting the publisher.
+
+One thread and one event loop for each process send to the channel layer. What waits is at most one
+wake for each channel; the newest wins. A wake may be lost: hubs compare heads with the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+from channels.layers import InMemoryChannelLayer, channel_layers
+
+from .conf import get_config
+from .history import ChannelState
+from .hub import WAKE, group_name, poke
+
+__all__ = ["Sender", "sender", "wake"]
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000
+SEND_TIMEOUT = 5.0
+FLUSH_SECONDS = 2.0
+
+Wake = tuple[str, str, int, bool]
+
+
+def wake(states: Sequence[ChannelState]) -> None:
+    """Say that these channels have grown. Never raises, never blocks: it runs in ``on_commit``."""
+    send([(state.name, state.life, state.head, False) for state in states])
+
+
+def send(wakes: Sequence[Wake]) -> None:
+    """Hand (channel, life, sequence, ends_burst) to this process's hubs and to the channel layer."""
+    try:
+        poke(wakes)
+        sender.put(wakes)
+    except Exception:
+        logger.exception("sse_polling could not send a wake; readers will notice by comparing heads")
+
+
+class Sender:
+    """The process's own thread and loop: sends wakes, and runs the stream writers of sync code."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Wake] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._busy = False
+        self.missed = 0
+
+    def put(self, wakes: Sequence[Wake]) -> None:
+        if isinstance(channel_layers[get_config().channel_layer], InMemoryChannelLayer):
+            return  # it reaches this process alone, whose hubs have been poked
+        with self._lock:
+            for each in wakes:
+                if each[0] in self._waiting or len(self._waiting) < MAX_WAITING:
+                    self._waiting[each[0]] = each
+                else:
+                    self.missed += 1
+        loop = self.loop()
+        loop.call_soon_threadsafe(self._begin)
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the background loop, started if there is none."""
+        with self._lock:
+            if self._loop is None or self._loop.is_closed():
+                self._loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=self._run, args=(self._loop,), name="sse_polling-wake", daemon=True)
+                thread.start()
+            return self._loop
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+
+    def _begin(self) -> None:
+        if not self._busy:
+            self._busy = True
+            self._task = asyncio.ensure_future(self._send_waiting())
+
+    async def _send_waiting(self) -> None:
+        try:
+            while True:
+                with self._lock:
+                    batch, self._waiting = self._waiting, {}
+                if not batch:
+                    return
+                await self._send(list(batch.values()))
+        finally:
+            self._busy = False
+
+    async def _send(self, batch: list[Wake]) -> None:
+        layer = channel_layers[get_config().channel_layer]
+        for index, (name, life, sequence, ends_burst) in enumerate(batch):
+            message = {"type": WAKE, "channel": name, "life": life, "sequence": sequence, "ends_burst": ends_burst}
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await layer.group_send(group_name(name), message)
+            except Exception as error:
+                if not self.missed:
+                    logger.warning("sse_polling cannot reach the channel layer, wakes are missed: %r", error)
+                self.missed += len(batch) - index
+                return
+        if self.missed:
+            logger.warning("sse_polling reaches the channel layer again; %s wakes were missed", self.missed)
+            self.missed = 0
+
+    def flush(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Wait until everything is sent, at most *seconds*."""
+        until = time.monotonic() + seconds
+        while (self._waiting or self._busy) and time.monotonic() < until:
+            time.sleep(0.005)
+
+
+sender = Sender()
+
+
+def _start_anew() -> None:
+    global sender
+    sender = Sender()
+
+
+os.register_at_fork(after_in_child=_start_anew)
+atexit.register(lambda: sender.flush())

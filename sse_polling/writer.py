@@ -1,0 +1,179 @@
+"""Stream writers: many small events in few transactions, for tokens and steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from django.db import connections
+
+from . import history
+from .database import alias, run
+from .exceptions import SSEPollingError
+from .history import NewEvent
+from .protocol.event import StoredEvent
+from .publishing import Draft, prepare, prepare_end, store
+from .wake import send, sender
+
+__all__ = ["AsyncStreamWriter", "StreamWriter", "astream_writer", "stream_writer"]
+
+T = TypeVar("T")
+
+MAX_BUFFERED = 500  # events; a write beyond it waits for the flush
+MAX_BUFFERED_BYTES = 1_048_576
+
+
+class AsyncStreamWriter:
+    """Writes events to one channel, together with what follows within ``flush_ms``.
+
+    Use :func:`astream_writer`. A failed flush keeps the events and raises at the next call.
+    """
+
+    def __init__(self, channel: str, *, event: str, flush_ms: float, finish: bool) -> None:
+        self.channel = channel
+        self._event = event
+        self._delay = flush_ms / 1000
+        self._finish = finish
+        self._buffer: list[NewEvent] = []
+        self._bytes = 0
+        self._lock = asyncio.Lock()
+        self._timer: asyncio.Task[None] | None = None
+        self._failed: BaseException | None = None
+        self._last: StoredEvent | None = None
+        prepare(channel, Draft("", event=event))  # bad names are refused here, not at the first write
+
+    async def __aenter__(self) -> Self:
+        _refuse_atomic()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if error is None:
+            await self.flush()
+        if self._finish:
+            data = {"status": "failed"} if error is not None else None
+            async with self._lock:
+                await self._store([*self._buffer, prepare_end(self.channel, data)])
+                self._buffer, self._bytes = [], 0
+        elif error is not None:
+            await self.flush()
+
+    async def write(self, data: Any, *, event: str | None = None, key: str | None = None) -> None:
+        """Take one event. Raises as :func:`publish` does, and what an earlier flush failed with."""
+        self._raise_failed()
+        prepared = prepare(self.channel, Draft(data, event=event or self._event, key=key))
+        self._buffer.append(prepared)
+        self._bytes += len(prepared.data)
+        if len(self._buffer) >= MAX_BUFFERED or self._bytes >= MAX_BUFFERED_BYTES or not self._delay:
+            await self.flush()
+        elif self._timer is None or self._timer.done():
+            self._timer = asyncio.get_running_loop().create_task(self._flush_later(), name="sse_polling-flush")
+
+    async def end_burst(self) -> None:
+        """Store what is buffered and let the streams that send its last event close right after it."""
+        async with self._lock:
+            if self._buffer:
+                last = self._buffer[-1]
+                self._buffer[-1] = NewEvent(
+                    channel=last.channel, event=last.event, data=last.data, key=last.key, ends_burst=True
+                )
+                await self._drain()
+                return
+        if self._last is not None:
+            last_stored = self._last
+            marked = await run(
+                history.mark_burst_end, self.channel, last_stored.life, last_stored.sequence, using=alias()
+            )
+            if marked:
+                send([(self.channel, last_stored.life, last_stored.sequence, True)])
+
+    async def flush(self) -> None:
+        """Store what is buffered, in one transaction."""
+        self._raise_failed()
+        async with self._lock:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        batch = list(self._buffer)
+        if not batch:
+            return
+        await self._store(batch)
+        del self._buffer[: len(batch)]
+        self._bytes = sum(len(each.data) for each in self._buffer)
+
+    async def _store(self, batch: list[NewEvent]) -> None:
+        # Shielded: a cancelled writer must not leave it open whether the events were stored.
+        self._last = (await asyncio.shield(asyncio.ensure_future(run(store, batch))))[-1]
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(self._delay)
+        try:
+            async with self._lock:
+                await self._drain()
+        except Exception as error:
+            self._failed = error
+
+    def _raise_failed(self) -> None:
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
+
+
+class StreamWriter:
+    """The same for sync code: every call runs on the app's background loop. Use :func:`stream_writer`."""
+
+    def __init__(self, writer: AsyncStreamWriter) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> Self:
+        _refuse_atomic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _call(self._writer.__aexit__(kind, error, trace))
+
+    def write(self, data: Any, *, event: str | None = None, key: str | None = None) -> None:
+        _call(self._writer.write(data, event=event, key=key))
+
+    def end_burst(self) -> None:
+        _call(self._writer.end_burst())
+
+    def flush(self) -> None:
+        _call(self._writer.flush())
+
+
+def _refuse_atomic() -> None:
+    if connections[alias()].in_atomic_block:
+        raise SSEPollingError(
+            "A stream writer commits on a connection of its own and would wait for this transaction "
+            "for ever: open it outside atomic(), or use publish()."
+        )
+
+
+def _call(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(coroutine, sender.loop()).result()
+
+
+def astream_writer(
+    channel: str, *, event: str = "message", flush_ms: float = 50, finish: bool = False
+) -> AsyncStreamWriter:
+    """Return an async context manager that writes many small events in few transactions.
+
+    *finish*: at its end the channel is finished, with ``{"status": "failed"}`` after an exception.
+    It commits on the app's own connections, so it refuses to start inside ``atomic()``.
+    """
+    return AsyncStreamWriter(channel, event=event, flush_ms=flush_ms, finish=finish)
+
+
+def stream_writer(
+    channel: str, *, event: str = "message", flush_ms: float = 50, finish: bool = False
+) -> StreamWriter:
+    """Return the sync twin of :func:`astream_writer`, for a Celery or Django task."""
+    return StreamWriter(astream_writer(channel, event=event, flush_ms=flush_ms, finish=finish))

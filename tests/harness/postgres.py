@@ -1,0 +1,152 @@
+"""A real PostgreSQL server in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+
+from .ports import HOST, free_port
+from .process import Process, ProcessFailed
+from .programs import require
+
+__all__ = ["Postgres"]
+
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "max_connections": "200",
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "log_min_duration_statement": "-1",
+}
+
+
+class Postgres(Process):
+    """Run PostgreSQL on a free port, as another user when the tests run as root (it refuses root).
+
+    The cluster's user is `sse`, without a password, on loopback only. With fsync off a *process*
+    may crash (`kill`) and keep every commit; only the machine must not.
+    """
+
+    stop_signal = signal.SIGINT  # fast shutdown: does not wait for clients
+
+    def __init__(self, directory: Path, *, name: str = "postgres") -> None:
+        super().__init__(name, directory)
+        self.initdb = require("initdb")
+        self.postgres = require("postgres")
+        self.port = free_port()
+        # Not under `directory`: pytest's own folders let nobody but root through.
+        self.home = Path(tempfile.mkdtemp(prefix="sse-polling-postgres-"))
+        self.data = self.home / "data"
+        if identity := self.identity():
+            os.chown(self.home, *identity)
+
+    def identity(self) -> tuple[int, int] | None:
+        if os.geteuid() != 0:
+            return None
+        for name in ("postgres", "nobody"):
+            try:
+                entry = pwd.getpwnam(name)
+            except KeyError:
+                continue
+            return entry.pw_uid, entry.pw_gid
+        raise ProcessFailed("the tests run as root and there is no user `postgres` or `nobody`")
+
+    def working_directory(self) -> Path:
+        return self.home
+
+    def command(self) -> Sequence[str | Path]:
+        options = [word for key, value in _SETTINGS.items() for word in ("-c", f"{key}={value}")]
+        return [self.postgres, "-D", self.data, "-p", str(self.port), *options]
+
+    def start(self, *, wait: bool = True) -> Postgres:
+        if not self.data.exists():
+            self._create()
+        super().start(wait=wait)
+        return self
+
+    def _create(self) -> None:
+        user, group = self.identity() or (None, None)
+        done = subprocess.run(
+            [self.initdb, "-D", self.data, "-U", "sse", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.home,
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
+            timeout=60,
+        )
+        if done.returncode:
+            raise ProcessFailed(f"initdb ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+
+    def restart(self, *, kill: bool = False) -> Postgres:
+        if kill:
+            self.kill()
+        else:
+            self.stop()
+        # After a kill the backends need a moment to notice; until then the server refuses to start.
+        for attempt in range(20):
+            try:
+                return self.start()
+            except ProcessFailed:
+                if attempt == 19:
+                    raise
+        raise AssertionError("unreachable")
+
+    def is_ready(self) -> bool:
+        try:
+            self.query("SELECT 1", timeout=1)
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the address of one database, as `tests.databases.from_url` reads it."""
+        return f"postgres://sse@{HOST}:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        """Make an empty database and return its address."""
+        self.query(f'CREATE DATABASE "{database}"')  # type: ignore[arg-type]  # the name is the test's own
+        return self.url(database)
+
+    def query(self, sql: LiteralString, *, database: str = "postgres", timeout: int = 10) -> list[tuple[Any, ...]]:
+        """Run one statement outside any transaction and return its rows."""
+        with psycopg.connect(
+            self.url(database), autocommit=True, connect_timeout=timeout, application_name="harness"
+        ) as connection:
+            cursor = connection.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+
+    def connections(self) -> int:
+        """Count the clients' connections, the harness's own left out."""
+        rows = self.query(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND application_name <> 'harness'"
+        )
+        return int(rows[0][0])
+
+    def disconnect_all(self) -> None:
+        """Cut every client's connection, as a failover does."""
+        self.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+
+    def remove(self) -> None:
+        """Stop the server and delete its data."""
+        if self.running:
+            self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)

@@ -1,0 +1,157 @@
+"""The harness itself: real programs that start, can be looked at, break and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import programs
+from tests.harness.chromium import open_page
+from tests.harness.client import EventSourceClient
+from tests.harness.connection import request
+from tests.harness.nginx import Nginx
+from tests.harness.postgres import Postgres
+from tests.harness.process import Process, ProcessFailed
+from tests.harness.redis import Redis
+from tests.harness.server import AsgiServer
+from tests.harness.site import Site
+
+TICKER = "tests.harness.ticker:application"
+
+
+@pytest.fixture
+def bare_site(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A site whose servers need no tables."""
+    monkeypatch.setattr(site, "migrate", lambda: None)
+    return site
+
+
+def test_redis_forgets_at_a_restart_and_is_mute_while_paused(redis: Redis) -> None:
+    redis.execute("SET", "a", "1")
+    assert redis.execute("GET", "a") == "$1\r\n1\r\n"
+    redis.pause()
+    with pytest.raises(TimeoutError):
+        redis.execute("PING", timeout=0.2)
+    redis.resume()
+    assert redis.execute("GET", "a") == "$1\r\n1\r\n"
+    redis.restart(kill=True)
+    assert redis.execute("GET", "a") == "$-1\r\n"
+    assert redis.stop() == 0
+    with pytest.raises(ConnectionError):
+        redis.execute("PING")
+
+
+def test_postgres_keeps_commits_over_a_kill(postgres: Postgres) -> None:
+    address = postgres.create("site")
+    assert address == postgres.url("site")
+    postgres.query("CREATE TABLE a (b int)", database="site")
+    postgres.query("INSERT INTO a VALUES (7)", database="site")
+    assert postgres.connections() == 0
+    postgres.restart(kill=True)
+    assert postgres.query("SELECT b FROM a", database="site") == [(7,)]
+    postgres.restart()
+    assert postgres.query("SELECT b FROM a", database="site") == [(7,)]
+
+
+def test_a_program_that_does_not_start_says_why(tmp_path: Path) -> None:
+    class Broken(Process):
+        def command(self) -> list[str]:
+            return ["sh", "-c", "echo no such thing; exit 3"]
+
+        def is_ready(self) -> bool:
+            return False
+
+    with pytest.raises(ProcessFailed, match=r"ended with 3(.|\n)*no such thing"):
+        Broken("broken", tmp_path).start()
+
+
+def test_a_program_that_will_not_leave_is_killed_and_reported(tmp_path: Path) -> None:
+    class Deaf(Process):
+        def command(self) -> list[str]:
+            return ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"]
+
+        def is_ready(self) -> bool:
+            return "up" in self.log()
+
+    deaf = Deaf("deaf", tmp_path).start()
+    with pytest.raises(ProcessFailed, match="still ran"):
+        deaf.stop(seconds=0.3)
+    assert not deaf.running
+
+
+def test_a_missing_program_skips_or_fails_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "find", lambda program: None)
+    monkeypatch.setattr(programs, "REQUIRE_ALL", False)
+    with pytest.raises(pytest.skip.Exception, match="nginx is not installed"):
+        programs.require("nginx")
+    monkeypatch.setattr(programs, "REQUIRE_ALL", True)
+    with pytest.raises(pytest.fail.Exception, match="SSE_POLLING_REQUIRE_ALL"):
+        programs.require("nginx")
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+async def test_a_server_is_read_killed_and_read_again(
+    bare_site: Site, serve: Callable[..., AsgiServer], kind: str
+) -> None:
+    server = serve(bare_site, kind=kind, app=TICKER)
+    client = EventSourceClient(server.url)
+    await client.read_until(25, deadline=10)
+    assert server.fds() > 3
+    assert server.sockets() >= 1
+    assert server.threads() >= 1
+    assert server.memory() > 1_000_000
+    assert server.cpu_seconds() > 0
+    port, pid = server.port, server.pid
+    await asyncio.to_thread(server.restart, kill=True)
+    assert (server.port, server.pid != pid) == (port, True)
+    await client.run(deadline=10)
+    assert client.data == [str(number) for number in range(1, 101)]
+    assert client.statuses[-1] == 204
+    await asyncio.to_thread(server.stop)
+    assert not server.running
+
+
+async def test_nginx_passes_a_stream_on(
+    bare_site: Site, serve: Callable[..., AsgiServer], tmp_path: Path
+) -> None:
+    servers = [serve(bare_site, kind="uvicorn", app=TICKER) for _ in range(2)]
+    nginx = Nginx(tmp_path, [server.port for server in servers])
+    with nginx:
+        client = await EventSourceClient(nginx.url + "/").run(deadline=10)
+        assert client.data == [str(number) for number in range(1, 101)]
+
+
+async def test_chromium_reads_a_stream_with_its_own_event_source(
+    bare_site: Site, serve: Callable[..., AsgiServer], tmp_path: Path
+) -> None:
+    server = serve(bare_site, kind="uvicorn", app=TICKER)
+    async with open_page(screenshots=tmp_path) as page:
+        await page.goto(server.url + "/", wait_until="commit")  # any page of the origin will do
+        seen: Any = await page.evaluate(
+            """() => new Promise(resolve => {
+                const seen = [], source = new EventSource("/");
+                source.onmessage = event => seen.push(event.lastEventId + "=" + event.data);
+                source.onerror = () => { if (source.readyState === 2) resolve(seen); };
+            })"""
+        )
+    assert seen == [f"{number}={number}" for number in range(1, 101)]
+
+
+def test_the_environment_of_a_site_is_its_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSE_POLLING_TEST_DATABASE_URL", "postgres://elsewhere/")
+    environment = site.environment()
+    assert "SSE_POLLING_TEST_DATABASE_URL" not in environment
+    assert environment["DATABASE_URL"].startswith("sqlite:///")
+    assert environment["DJANGO_SETTINGS_MODULE"] == "tests.server_settings"
+    assert os.environ["SSE_POLLING_TEST_DATABASE_URL"]
+
+
+async def test_a_request_reaches_a_server(bare_site: Site, serve: Callable[..., AsgiServer]) -> None:
+    server = serve(bare_site, kind="daphne", app=TICKER)
+    response = await request(server.url + "/", headers={"Last-Event-ID": "100"})
+    assert response.status == 204
