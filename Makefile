@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STAMP := $(VENV)/.installed-$(or $(VERSION),none)
 
-.PHONY: run test crowd lint format types clean
+.PHONY: run test crowd lint format types clean .venv-ready
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -34,6 +34,10 @@ format: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
+
+# The environment alone.
+.venv-ready: $(STAMP)
+	@$(BIN)/python -c 'import django, sys; print("Python", sys.version.split()[0], "and Django", django.__version__)'
 
 clean:
 	rm -rf .venv .venv-newest var build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -30,8 +30,10 @@ class Script:
         self.keep_alive = keep_alive
         self.cursors: list[str] = []
         self.url = ""
+        self.writers: list[asyncio.StreamWriter] = []
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -53,11 +55,17 @@ async def serving(script: Script) -> AsyncIterator[Script]:
         yield script
     finally:
         server.close()
+        for writer in script.writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 async def test_it_reconnects_with_its_cursor_until_204() -> None:
     opening = b"retry: 40\nid: 0\n\n"
-    async with serving(Script(chunked(opening, b"id: 1\ndata: a\n\n"), chunked(b"event: end\nid: 2\ndata: b\n\n"))) as script:
+    async with serving(
+        Script(chunked(opening, b"id: 1\ndata: a\n\n"), chunked(b"event: end\nid: 2\ndata: b\n\n"))
+    ) as script:
         client = await EventSourceClient(script.url).run(deadline=5)
     assert script.cursors == ["", "1", "2"] == client.cursors_sent
     assert client.statuses == [200, 200, 204]
@@ -96,7 +104,9 @@ async def test_a_cut_at_every_byte_loses_and_repeats_nothing() -> None:
         start = int(cursor or 0)
         if start == 4:
             return GONE
-        return chunked(f"id: {start}\n\n".encode(), *(f"id: {n}\ndata: {n}\n\n".encode() for n in numbers if n > start))
+        return chunked(
+            f"id: {start}\n\n".encode(), *(f"id: {n}\ndata: {n}\n\n".encode() for n in numbers if n > start)
+        )
 
     length = len(reply(""))
     for at in range(1, length):
@@ -164,7 +174,7 @@ async def test_read_until_stops_at_the_event_and_goes_on_from_there() -> None:
 
 
 async def test_a_deadline_that_passes_says_where_the_client_stood() -> None:
-    async with serving(Script(chunked(b"id: 1\ndata: a\n\n", end=False) , keep_alive=True)) as script:
+    async with serving(Script(chunked(b"id: 1\ndata: a\n\n", end=False), keep_alive=True)) as script:
         client = EventSourceClient(script.url)
         with pytest.raises(TimeoutError, match="1 events over 1 connections"):
             await client.run(deadline=0.2)
@@ -177,9 +187,16 @@ async def test_a_server_that_is_not_there_is_tried_again() -> None:
 
 
 async def test_a_request_reads_a_whole_response_and_a_stalled_one_nothing() -> None:
-    async with serving(Script(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nX-A: 1\r\nX-A: 2\r\n\r\ngone")) as script:
+    async with serving(
+        Script(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nX-A: 1\r\nX-A: 2\r\n\r\ngone")
+    ) as script:
         response = await request(script.url)
-        assert (response.status, response.text, response.header("x-a"), response.complete) == (404, "gone", "1, 2", True)
+        assert (response.status, response.text, response.header("x-a"), response.complete) == (
+            404,
+            "gone",
+            "1, 2",
+            True,
+        )
         async with stalled(script.url) as connection:
             assert not connection.closed
 
@@ -213,7 +230,14 @@ def test_a_response_split_at_every_byte_reads_the_same(reply: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [b"nonsense\r\n\r\n", HEAD + b"\r\nzz\r\n", HEAD + b"\r\n1\r\nabc", chunked(b"a") + b"more", HEAD + b"a b\r\n\r\n"]
+    "reply",
+    [
+        b"nonsense\r\n\r\n",
+        HEAD + b"\r\nzz\r\n",
+        HEAD + b"\r\n1\r\nabc",
+        chunked(b"a") + b"more",
+        HEAD + b"a b\r\n\r\n",
+    ],
 )
 def test_what_is_not_http_is_said(reply: bytes) -> None:
     with pytest.raises(BadResponse):

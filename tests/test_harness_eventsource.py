@@ -45,7 +45,12 @@ EXAMPLES = {
     "an id alone moves the cursor in silence": (b"retry: 1\nid: x.1\n\n", [], "x.1", 1),
     "an event name without data is forgotten": (b"event: a\n\ndata: 1\n\n", [("message", "1", "")], "", None),
     "an id with NUL is ignored": (b"id: a\nid: b\0c\ndata: 1\n\n", [("message", "1", "a")], "a", None),
-    "an empty id resets": (b"id: a\ndata: 1\n\nid:\ndata: 2\n\n", [("message", "1", "a"), ("message", "2", "")], "", None),
+    "an empty id resets": (
+        b"id: a\ndata: 1\n\nid:\ndata: 2\n\n",
+        [("message", "1", "a"), ("message", "2", "")],
+        "",
+        None,
+    ),
     "retry takes digits only": (b"retry: 10\nretry: 1e3\nretry: -1\nretry:\nretry: 2 \n\n", [], "", 10),
     "retry takes ASCII digits only": ("retry: 7\nretry: ٣\n\n".encode(), [], "", 7),
     "three line ends": (
@@ -54,14 +59,39 @@ EXAMPLES = {
         "",
         None,
     ),
-    "one byte order mark": (b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n", [("message", "a", "")], "", None),
-    "two byte order marks": (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n", [("message", "b", "")], "", None),
-    "an unfinished block is discarded": (b"id: 1\ndata: a\n\nid: 2\ndata: b\n", [("message", "a", "1")], "1", None),
+    "one byte order mark": (
+        b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n",
+        [("message", "a", "")],
+        "",
+        None,
+    ),
+    "two byte order marks": (
+        b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\ndata: b\n\n",
+        [("message", "b", "")],
+        "",
+        None,
+    ),
+    "an unfinished block is discarded": (
+        b"id: 1\ndata: a\n\nid: 2\ndata: b\n",
+        [("message", "a", "1")],
+        "1",
+        None,
+    ),
     "unknown fields and case": (b"foo: 1\nData: 2\ndata : 3\ndata: 4\n\n", [("message", "4", "")], "", None),
     "only the first space goes": (b"data:  a \nevent:  e\n\n", [(" e", " a ", "")], "", None),
-    "text beyond ASCII": ("data: žluťoučký 🐎\nid: ü\n\n".encode(), [("message", "žluťoučký 🐎", "ü")], "ü", None),
+    "text beyond ASCII": (
+        "data: žluťoučký 🐎\nid: ü\n\n".encode(),
+        [("message", "žluťoučký 🐎", "ü")],
+        "ü",
+        None,
+    ),
     "bytes that are not UTF-8": (b"data: \xff\xe2\x82\n\n", [("message", "\ufffd\ufffd", "")], "", None),
-    "a comment with a colon inside a block": (b"data: a\n: data: no\ndata: b\n\n", [("message", "a\nb", "")], "", None),
+    "a comment with a colon inside a block": (
+        b"data: a\n: data: no\ndata: b\n\n",
+        [("message", "a\nb", "")],
+        "",
+        None,
+    ),
 }
 
 
@@ -85,7 +115,25 @@ def test_an_example_split_at_every_byte_reads_the_same(example: str) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([b"data", b"id", b"event", b"retry", b":", b": ", b"\r", b"\n", b"\r\n", b"1", b"\0", b"\xc3", b"\xbc"])).map(b"".join),
+    st.lists(
+        st.sampled_from(
+            [
+                b"data",
+                b"id",
+                b"event",
+                b"retry",
+                b":",
+                b": ",
+                b"\r",
+                b"\n",
+                b"\r\n",
+                b"1",
+                b"\0",
+                b"\xc3",
+                b"\xbc",
+            ]
+        )
+    ).map(b"".join),
     st.data(),
 )
 def test_any_stream_reads_the_same_however_it_is_split(stream: bytes, data: st.DataObject) -> None:
@@ -94,7 +142,11 @@ def test_any_stream_reads_the_same_however_it_is_split(stream: bytes, data: st.D
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)))))
     pieces = [stream[a:b] for a, b in itertools.pairwise([0, *cuts, len(stream)])]
     assert [message for piece in pieces for message in split.feed(piece)] == expected
-    assert (split.last_event_id, split.retry_ms, split.comments) == (whole.last_event_id, whole.retry_ms, whole.comments)
+    assert (split.last_event_id, split.retry_ms, split.comments) == (
+        whole.last_event_id,
+        whole.retry_ms,
+        whole.comments,
+    )
 
 
 def test_browsers_remember_the_cursor_over_a_reconnect_and_the_standard_does_not() -> None:

@@ -133,7 +133,11 @@ class ResponseParser:
         response = self.response
         length = response.header("content-length")
         response.chunked = response.header("transfer-encoding").lower() == "chunked"
-        if self._method == "HEAD" or response.status in {204, 304} or (length == "0" and not response.chunked):
+        if (
+            self._method == "HEAD"
+            or response.status in {204, 304}
+            or (length == "0" and not response.chunked)
+        ):
             self._finish()
         elif response.chunked:
             self._state = "size"

@@ -51,7 +51,9 @@ class Nginx(Process):
     `extra` is put into the `location` block: `proxy_buffering off;`, say.
     """
 
-    def __init__(self, directory: Path, upstreams: Sequence[int], *, extra: str = "", name: str = "nginx") -> None:
+    def __init__(
+        self, directory: Path, upstreams: Sequence[int], *, extra: str = "", name: str = "nginx"
+    ) -> None:
         super().__init__(name, directory)
         self.program = require("nginx")
         self.port = free_port()
@@ -74,7 +76,17 @@ class Nginx(Process):
         return f"http://{HOST}:{self.port}"
 
     def command(self) -> Sequence[str | Path]:
-        return [self.program, "-e", "stderr", "-p", self.directory, "-c", self.configuration, "-g", "daemon off;"]
+        return [
+            self.program,
+            "-e",
+            "stderr",
+            "-p",
+            self.directory,
+            "-c",
+            self.configuration,
+            "-g",
+            "daemon off;",
+        ]
 
     def is_ready(self) -> bool:
         return accepts(self.port)

@@ -22,7 +22,8 @@ __all__ = ["Postgres"]
 
 _SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
+    # On: else a commit is only in the server's memory for a while, and a killed process loses it.
+    "synchronous_commit": "on",
     "full_page_writes": "off",
     "shared_buffers": "64MB",
     "max_connections": "200",
@@ -122,7 +123,9 @@ class Postgres(Process):
         self.query(f'CREATE DATABASE "{database}"')  # type: ignore[arg-type]  # the name is the test's own
         return self.url(database)
 
-    def query(self, sql: LiteralString, *, database: str = "postgres", timeout: int = 10) -> list[tuple[Any, ...]]:
+    def query(
+        self, sql: LiteralString, *, database: str = "postgres", timeout: int = 10
+    ) -> list[tuple[Any, ...]]:
         """Run one statement outside any transaction and return its rows."""
         with psycopg.connect(
             self.url(database), autocommit=True, connect_timeout=timeout, application_name="harness"

@@ -80,7 +80,9 @@ class Site:
 
     def python(self, code: str, *arguments: str, timeout: float = 60) -> str:
         """Run code in a process of its own, after `django.setup()`, and return what it printed."""
-        return self._run(["-c", f"import django\ndjango.setup()\n{code}", *arguments], stdin="", timeout=timeout)
+        return self._run(
+            ["-c", f"import django\ndjango.setup()\n{code}", *arguments], stdin="", timeout=timeout
+        )
 
     def spawn(self, code: str, *arguments: str) -> subprocess.Popen[str]:
         """Start code in a process of its own, with pipes; the caller waits for it or kills it."""
@@ -95,7 +97,9 @@ class Site:
             cwd=ROOT,
         )
 
-    def session(self, username: str = "user", *, staff: bool = False, superuser: bool = False) -> dict[str, str]:
+    def session(
+        self, username: str = "user", *, staff: bool = False, superuser: bool = False
+    ) -> dict[str, str]:
         """Make a user who is logged in, and return the cookies that say so."""
         made = self.python(
             "import sys\n"

@@ -1,0 +1,79 @@
+"""The page of the crowd, and its three buttons."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from project.restart import ask_for_restart, is_supervised
+from sse_polling.connections import registry
+from sse_polling.models import Channel
+
+__all__ = ["crowd", "cut", "preset", "restart"]
+
+CHANNEL = "crowd"
+PRESETS = (
+    ("reclaim", "never holds an empty stream; asks every two seconds"),
+    ("balanced", "holds for two seconds; asks every second"),
+    ("live", "holds for 25 seconds; hardly ever asks"),
+)
+
+
+@require_safe
+@never_cache
+def crowd(request: HttpRequest) -> HttpResponse:
+    """Plot readers against the server's descriptors."""
+    row = Channel.objects.filter(name=CHANNEL).first()
+    context = {
+        "presets": PRESETS,
+        "preset": (row.preset if row else "") or "balanced",
+        "restartable": is_supervised(),
+        "address": f"{request.scheme}://{request.get_host()}",
+        "usual_port": request.get_port() == "8000",
+    }
+    return render(request, "demo/crowd.html", context)
+
+
+@require_POST
+def preset(request: HttpRequest) -> HttpResponse:
+    """Set the channel's preset; the server takes it up without a restart."""
+    row = Channel.objects.filter(name=CHANNEL).first()
+    if row is None:
+        return _answer(request, 409, "Nothing was published to the crowd yet: manage.py machine does that.")
+    row.preset = request.POST.get("preset", "")
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        return _answer(request, 400, " ".join(error.messages))
+    # The head is the publishers' to change.
+    row.save(update_fields=["preset"])
+    return _answer(request, 200, f"The crowd is on {row.preset or 'balanced'} from its next burst on.")
+
+
+@require_POST
+async def cut(request: HttpRequest) -> HttpResponse:
+    """Cut this visitor's own stream, in mid-frame if need be. Runs on the loop that owns the socket."""
+    token = request.POST.get("client", "")
+    streams = registry.find(client=token) if token else []
+    done = sum(stream.abort() for stream in streams)
+    if done:
+        return _answer(request, 200, "Cut. Your browser comes back by itself, and misses nothing.")
+    return _answer(request, 200, "There was no open socket to cut: you were between two bursts.")
+
+
+@require_POST
+def restart(request: HttpRequest) -> HttpResponse:
+    """Restart the server under everybody's eyes."""
+    if ask_for_restart():
+        return _answer(request, 202, "The server stops and starts again. Watch the line at your stream.")
+    return _answer(request, 409, "Only a server that `make run` started can be restarted from here.")
+
+
+def _answer(request: HttpRequest, status: int, message: str) -> HttpResponse:
+    """Answer a script in JSON, and a plain form by going back to the page."""
+    if request.accepts("text/html") and status < 400:
+        return redirect("crowd")
+    return JsonResponse({"message": message}, status=status)
