@@ -53,6 +53,6 @@ $(STAMP): requirements.txt
 	    echo "Making $(VENV) with Python $(VERSION)"; \
 	    $(PYTHON) -m venv --clear $(VENV); fi
 	@echo "Installing requirements.txt into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy only-if-needed -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check -r requirements.txt
 	@rm -f $(VENV)/.installed-*
 	@touch $@

@@ -21,7 +21,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .publishing import Draft, acursor, afinish, apublish, apublish_many, cursor, finish, publish, publish_many
+    from .publishing import (
+        Draft,
+        acursor,
+        afinish,
+        apublish,
+        apublish_many,
+        cursor,
+        finish,
+        publish,
+        publish_many,
+    )
     from .writer import astream_writer, stream_writer
 
 

@@ -98,10 +98,11 @@ class _MountRequest:
             from django.contrib.auth.models import AnonymousUser  # importable only where auth is installed
 
             return AnonymousUser()
-        await AuthMiddlewareStack(self._remember)(dict(self.scope), self._receive, self._send)
+        with_user: Any = AuthMiddlewareStack
+        await with_user(self._remember)(dict(self.scope), self._receive, self._send)
         return self.user
 
-    async def _remember(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _remember(self, scope: Scope, _receive: Receive, _send: Send) -> None:
         self.scope = scope
         self.user, self.session = scope["user"], scope["session"]
 
@@ -124,7 +125,7 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -
     stream.connection.abort_transport = abort(send)
     # The server tells only through receive() that the client has gone.
     watch = asyncio.get_running_loop().create_task(_until_gone(receive), name="sse_polling-watch")
-    watch.add_done_callback(lambda task: stream.connection.leave(Cause.GONE))
+    watch.add_done_callback(lambda _: stream.connection.leave(Cause.GONE))
     chunks = stream.run()
     try:
         await send({"type": "http.response.start", "status": given.status, "headers": headers})

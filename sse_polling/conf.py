@@ -114,13 +114,13 @@ class Config:
         """Return what holds for *channel*; the keywords are what its row says (the admin), and win."""
         matched, source = self._matched(channel)
         sources: dict[str, str] = {}
-        chosen, sources["preset"] = self.preset, "settings" if self.preset != Config.preset else "default"
+        chosen, sources["preset"] = self.preset, "settings" if self.preset != _DEFAULTS.preset else "default"
         if "PRESET" in matched:
             chosen, sources["preset"] = matched["PRESET"], source
         if preset:
             chosen, sources["preset"] = preset, "admin"
         start = PRESETS[chosen]
-        start_from = "default" if chosen == Config.preset else "preset"
+        start_from = "default" if chosen == _DEFAULTS.preset else "preset"
         layers = [("settings", self.burst, self.retry, self.retention)]
         layers.append((source, *(matched.get(key, {}) for key in ("BURST", "RETRY", "RETENTION"))))
         burst, retry, retention = start.burst, start.retry, RetentionLimits()
@@ -135,13 +135,13 @@ class Config:
             )
             for part, over in (("burst", over_burst), ("retry", over_retry), ("retention", over_retention)):
                 sources |= dict.fromkeys((f"{part}.{key}" for key in over), name)
-        own = {"max_events": max_events, "max_age_seconds": max_age_seconds}
+        own: dict[str, Any] = {"max_events": max_events, "max_age_seconds": max_age_seconds}
         given = {key: value for key, value in own.items() if value is not None}
         sources |= dict.fromkeys((f"retention.{key}" for key in given), "admin")
         authorize, sources["authorize"] = (
             (matched["AUTHORIZE"], source)
             if "AUTHORIZE" in matched
-            else (self.authorize, "settings" if self.authorize != Config.authorize else "default")
+            else (self.authorize, "settings" if self.authorize != _DEFAULTS.authorize else "default")
         )
         return Effective(
             preset=chosen,
@@ -157,6 +157,9 @@ class Config:
             if fnmatchcase(channel, pattern):
                 return options, f"CHANNELS[{index}]"
         return {}, ""
+
+
+_DEFAULTS = Config()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,7 @@ _NAMED: _Rule = (
     lambda value: callable(value) or (isinstance(value, str) and "." in value),
     "a callable or the dotted path of one",
 )
+_ANY: _Rule = (lambda _: True), "anything"
 _TEXT: _Rule = (lambda value: isinstance(value, str) and value != "", "a text that is not empty")
 _BURST = {
     "max_events": _number(1, 100_000, whole=True),
@@ -269,7 +273,7 @@ def problems(raw: object) -> Iterator[Problem]:
     if not isinstance(raw, Mapping):
         yield Problem(NAME, f"is {type(raw).__name__}, not a dict", "Make it a dict of the documented keys.")
         return
-    yield from _dict_problems("", raw, {**_RULES, "CHANNELS": (lambda value: True, "")})
+    yield from _dict_problems("", raw, {**_RULES, "CHANNELS": _ANY})
     channels = raw.get("CHANNELS", [])
     if not isinstance(channels, (list, tuple)):
         yield Problem("CHANNELS", f"is {channels!r}", 'Expected a list of ("pattern", {options}) pairs.')
@@ -309,7 +313,7 @@ _cached: tuple[object, Config] | None = None
 
 def get_config() -> Config:
     """Return the settings as they are now. Raises ``ImproperlyConfigured`` with all that is wrong."""
-    global _cached
+    global _cached  # noqa: PLW0603 - one dict, read again only when it was replaced
     raw = getattr(settings, NAME, None)
     cached = _cached
     if cached is not None and cached[0] is raw:

@@ -48,8 +48,10 @@ class Connection:
     @property
     def orphaned(self) -> bool:
         """True once the task that served the stream has ended without releasing it."""
-        task = self.task and self.task()
-        return self.task is not None and (task is None or task.done())
+        if self.task is None:
+            return False
+        task = self.task()
+        return task is None or task.done()
 
 
 class Registry:

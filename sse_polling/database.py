@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 from django.db import DatabaseError, InterfaceError, connections, router
 
 from .conf import get_config
+from .models import Event
 
 __all__ = ["alias", "run", "shutdown"]
 
@@ -28,8 +29,6 @@ _pool: ThreadPoolExecutor | None = None
 
 def alias() -> str:
     """Return the database that events are written to, and so read from: never a replica."""
-    from .models import Event  # models need the app registry, this module does not
-
     return router.db_for_write(Event)
 
 
@@ -52,10 +51,11 @@ def _guarded(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def _executor() -> ThreadPoolExecutor:
-    global _pool
+    global _pool  # noqa: PLW0603 - the process's one pool
     with _lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(get_config().database_threads, thread_name_prefix="sse_polling-database")
+            threads = get_config().database_threads
+            _pool = ThreadPoolExecutor(threads, thread_name_prefix="sse_polling-database")
         return _pool
 
 

@@ -84,10 +84,13 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     except DATABASE_ERRORS:
         return _polite(request, config, wait_ms=DATABASE_RETRY_MS)
     if visitor is None:
-        return _words(403, "You may not read " + (f"channel {channels[0]}." if len(channels) == 1 else "these channels."))
+        what = f"channel {channels[0]}" if len(channels) == 1 else "these channels"
+        return _words(403, f"You may not read {what}.")
     if not has_room(registry, config):
         return _full(request, config)
-    return await _admit(request, hub, channels, cursor, client, visitor, several=several, finite=finite, config=config)
+    return await _admit(
+        request, hub, channels, cursor, client, visitor, several=several, finite=finite, config=config
+    )
 
 
 async def _admit(
@@ -144,7 +147,9 @@ def method_not_allowed(method: str) -> Answer:
 def _channels(names: list[str]) -> tuple[str, ...]:
     channels = tuple(dict.fromkeys(check_channel(name) for name in names))
     if not 1 <= len(channels) <= MAX_CHANNELS:
-        raise InvalidChannel(f"Name 1 to {MAX_CHANNELS} channels, as ?channel=a&channel=b; got {len(channels)}.")
+        raise InvalidChannel(
+            f"Name 1 to {MAX_CHANNELS} channels, as ?channel=a&channel=b; got {len(channels)}."
+        )
     return channels
 
 
@@ -154,7 +159,7 @@ def _cursor(request: DoorRequest, *, several: bool) -> Cursor:
 
 
 def _client(request: DoorRequest) -> str | None:
-    client = request.GET.get("client")
+    client: str | None = request.GET.get("client")
     if client is not None and not _CLIENT.fullmatch(client):
         raise ValueError(f"client has 16 to 64 letters, digits, _ or -; got {len(client)} characters.")
     return client

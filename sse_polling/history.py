@@ -106,10 +106,12 @@ def append(events: Sequence[NewEvent], *, using: str) -> tuple[list[StoredEvent]
             # Rows made for this call alone go with it. Nothing refers to them yet.
             Channel.objects.using(using).filter(pk__in=created).delete()
         else:
-            grown = [_write(channel, by_channel[channel.name], stored, using) for channel in locked]
+            grown = list(
+                filter(None, (_write(channel, by_channel[channel.name], stored, using) for channel in locked))
+            )
     if refused:
         raise refused
-    return [stored[index] for index in range(len(events))], [state for state in grown if state]
+    return [stored[index] for index in range(len(events))], grown
 
 
 def _lock(name: str, using: str) -> tuple[Channel, bool]:
@@ -166,7 +168,9 @@ def _place(
             stored[index] = end or _end(channel, using)
             continue
         if finished:
-            return ChannelFinished(f"Channel {channel.name!r} is finished; publish to another, or erase it first.")
+            return ChannelFinished(
+                f"Channel {channel.name!r} is finished; publish to another, or erase it first."
+            )
         sequence += 1
         stored[index] = placed = StoredEvent(
             channel=channel.name,
@@ -192,7 +196,12 @@ def _end(channel: Channel, using: str) -> StoredEvent:
         return event
     # Its row was deleted behind the app's back; the position is still the channel's end.
     return StoredEvent(
-        channel=channel.name, life=channel.life, sequence=channel.head, tag=channel.head_tag, event=END, data="{}"
+        channel=channel.name,
+        life=channel.life,
+        sequence=channel.head,
+        tag=channel.head_tag,
+        event=END,
+        data="{}",
     )
 
 
@@ -213,12 +222,16 @@ def _write(
             data=event.data,
             key=event.key,
             ends_burst=event.ends_burst,
-            created=event.created,
+            created=event.created or timezone.now(),
         )
         for event in fresh.values()
     )
     last = fresh[max(fresh)]
-    channel.head, channel.head_tag, channel.published = last.sequence, last.tag, last.created or timezone.now()
+    channel.head, channel.head_tag, channel.published = (
+        last.sequence,
+        last.tag,
+        last.created or timezone.now(),
+    )
     if last.event == END:
         channel.finished = channel.published
     channel.save(using=using, update_fields=["head", "head_tag", "published", "finished"])

@@ -89,7 +89,18 @@ def _finish(future: asyncio.Future[None]) -> None:
 class LiveChannel:
     """A channel as this hub knows it. ``state`` is None while nobody has published to it."""
 
-    __slots__ = ("_pending", "_worker", "effective", "joined", "judged", "name", "state", "tail", "used", "waiters")
+    __slots__ = (
+        "_pending",
+        "_worker",
+        "effective",
+        "joined",
+        "judged",
+        "name",
+        "state",
+        "tail",
+        "used",
+        "waiters",
+    )
 
     def __init__(self, name: str, now: float) -> None:
         self.name = name
@@ -156,7 +167,12 @@ class Hub:
         return hub
 
     def _start(self) -> None:
-        work = {"layer": self._listen, "sync": self._sync, "data-version": self._watch_data_version, "trim": self._trim}
+        work = {
+            "layer": self._listen,
+            "sync": self._sync,
+            "data-version": self._watch_data_version,
+            "trim": self._trim,
+        }
         self._tasks = [supervise(name, each) for name, each in work.items()]
 
     def stop(self) -> None:
@@ -329,7 +345,7 @@ class Hub:
                 try:
                     name, life, sequence = message["channel"], message["life"], int(message["sequence"])
                 except (KeyError, TypeError, ValueError):
-                    logger.warning("sse_polling got a message it did not send on its layer channel: %.200r", message)
+                    logger.warning("sse_polling got a message that is no wake: %.200r", message)
                     continue
                 self.wake(name, life, sequence, ends_burst=bool(message.get("ends_burst")))
         finally:
@@ -350,10 +366,10 @@ class Hub:
             async with asyncio.timeout(LAYER_TIMEOUT):
                 await self._layer.group_add(group_name(live.name), self._address)
             live.joined = True
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each layer has errors of its own
             if self.layer_state == "live":
                 self.layer_state = "polling"
-                logger.warning("sse_polling cannot join a group of the channel layer, comparing heads: %r", error)
+                logger.warning("sse_polling cannot join a layer group, comparing heads: %r", error)
 
     async def _rejoin(self) -> None:
         """Join every group again: Redis forgets them when it restarts, the core layer after a day."""
@@ -486,7 +502,11 @@ def _look(name: str, known: Position | None, config: Config) -> _Reading:
     if state is None:
         return _Reading(state=None)
     limits = config.tail
-    if known is not None and known.life == state.life and 0 <= state.head - known.sequence <= limits.max_events:
+    if (
+        known is not None
+        and known.life == state.life
+        and 0 <= state.head - known.sequence <= limits.max_events
+    ):
         events = _follow(state, known)
         if events is not None:
             return _Reading(state=state, events=events)

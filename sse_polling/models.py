@@ -81,7 +81,10 @@ class Event(models.Model):
     tag = models.CharField(max_length=10)
     event = models.CharField(_("event"), max_length=100)
     data = models.TextField(_("data"))
-    key = models.CharField(_("key"), max_length=200, null=True, blank=True)
+    # Null and not empty text: the constraint is about the events that have a key.
+    key = models.CharField(  # noqa: DJ001
+        _("key"), max_length=200, null=True, blank=True
+    )
     ends_burst = models.BooleanField(_("ends burst"), default=False)
     created = models.DateTimeField(_("created"), default=timezone.now)
 

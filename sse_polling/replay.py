@@ -29,7 +29,9 @@ class Batch:
     items: list[Gap | Entry] = field(default_factory=list)
 
 
-async def next_batch(hub: Hub, live: LiveChannel, position: Position, *, max_events: int, max_bytes: int) -> Batch:
+async def next_batch(
+    hub: Hub, live: LiveChannel, position: Position, *, max_events: int, max_bytes: int
+) -> Batch:
     """Return what follows *position* on *live*, within both limits; nothing if it is up to date.
 
     Both limits are at least 1, and the first item is returned whatever its size. A batch ends
@@ -115,7 +117,8 @@ async def _from_database(
 ) -> Batch | None:
     """Return the batch for a reader behind the tail; None if its tag is not that of the stored event."""
     state = live.state
-    assert state is not None
+    if state is None:
+        return None
     rows = await run(history.replay, state, position.sequence, limit=max_events)
     if live.state is None or live.tail is None or live.state.life != state.life:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -63,7 +63,15 @@ async def open_stream(
     if over:
         return None
     return Stream(
-        hub, connection, readers, several=several, finite=finite, config=config, registry=registry, rng=rng, clock=clock
+        hub,
+        connection,
+        readers,
+        several=several,
+        finite=finite,
+        config=config,
+        registry=registry,
+        rng=rng,
+        clock=clock,
     )
 
 
@@ -127,7 +135,7 @@ class Stream:
             self._hub.detach(reader.live, self._waiter)
         self._registry.release(self.connection)
 
-    async def run(self) -> AsyncIterator[bytes]:
+    async def run(self) -> AsyncGenerator[bytes, None]:
         """Yield the burst, each chunk whole blocks or one comment line, and end when it is over."""
         try:
             priming = self._config.priming == "data"
@@ -151,8 +159,13 @@ class Stream:
                 if self.cause is not None:
                     break
                 if not chunk:
-                    await self._waiter.wait(min(self._burst.deadline(), beat + self._config.heartbeat_seconds) - now)
-                    if self.connection.leaving is None and self._clock() >= beat + self._config.heartbeat_seconds:
+                    await self._waiter.wait(
+                        min(self._burst.deadline(), beat + self._config.heartbeat_seconds) - now
+                    )
+                    if (
+                        self.connection.leaving is None
+                        and self._clock() >= beat + self._config.heartbeat_seconds
+                    ):
                         yield wire.HEARTBEAT
                         beat = self._clock()
             if self.cause is not Cause.GONE:
@@ -221,4 +234,3 @@ class Stream:
         connection.events += events
         connection.bytes += size
         connection.cursor = self.cursor
-

@@ -32,7 +32,7 @@ def _door(view: View) -> View:
 
 
 class _ViewRequest:
-    """An ``HttpRequest`` as :class:`~sse_polling.door.DoorRequest`; ``AUTHORIZE`` gets the original's parts."""
+    """An ``HttpRequest`` as :class:`~sse_polling.door.DoorRequest`."""
 
     door = "view"
 
@@ -77,12 +77,13 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
 async def _respond(request: HttpRequest, names: list[str], *, several: bool) -> HttpResponseBase:
     if request.method != "GET":
         return _plain(method_not_allowed(request.method or ""))
-    over_asgi = isinstance(request, ASGIRequest)
-    given = await answer(_ViewRequest(request), names, several=several, finite=not over_asgi)
+    given = await answer(
+        _ViewRequest(request), names, several=several, finite=not isinstance(request, ASGIRequest)
+    )
     if given.stream is None:
         return _plain(given)
     try:
-        if not over_asgi:
+        if not isinstance(request, ASGIRequest):
             # Under WSGI the body is gathered in another event loop than this view's: send what there is.
             given.body = b"".join([chunk async for chunk in given.stream.run()])
             return _plain(given)

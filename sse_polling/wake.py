@@ -72,7 +72,9 @@ class Sender:
         with self._lock:
             if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=self._run, args=(self._loop,), name="sse_polling-wake", daemon=True)
+                thread = threading.Thread(
+                    target=self._run, args=(self._loop,), name="sse_polling-wake", daemon=True
+                )
                 thread.start()
             return self._loop
 
@@ -100,11 +102,17 @@ class Sender:
     async def _send(self, batch: list[Wake]) -> None:
         layer = channel_layers[get_config().channel_layer]
         for index, (name, life, sequence, ends_burst) in enumerate(batch):
-            message = {"type": WAKE, "channel": name, "life": life, "sequence": sequence, "ends_burst": ends_burst}
+            message = {
+                "type": WAKE,
+                "channel": name,
+                "life": life,
+                "sequence": sequence,
+                "ends_burst": ends_burst,
+            }
             try:
                 async with asyncio.timeout(SEND_TIMEOUT):
                     await layer.group_send(group_name(name), message)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - each layer has errors of its own
                 if not self.missed:
                     logger.warning("sse_polling cannot reach the channel layer, wakes are missed: %r", error)
                 self.missed += len(batch) - index
@@ -124,9 +132,13 @@ sender = Sender()
 
 
 def _start_anew() -> None:
-    global sender
+    global sender  # noqa: PLW0603 - a child has no thread of its parent's
     sender = Sender()
 
 
+def _flush() -> None:
+    sender.flush()
+
+
 os.register_at_fork(after_in_child=_start_anew)
-atexit.register(lambda: sender.flush())
+atexit.register(_flush)

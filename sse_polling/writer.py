@@ -72,7 +72,9 @@ class AsyncStreamWriter:
         if len(self._buffer) >= MAX_BUFFERED or self._bytes >= MAX_BUFFERED_BYTES or not self._delay:
             await self.flush()
         elif self._timer is None or self._timer.done():
-            self._timer = asyncio.get_running_loop().create_task(self._flush_later(), name="sse_polling-flush")
+            self._timer = asyncio.get_running_loop().create_task(
+                self._flush_later(), name="sse_polling-flush"
+            )
 
     async def end_burst(self) -> None:
         """Store what is buffered and let the streams that send its last event close right after it."""
@@ -115,7 +117,7 @@ class AsyncStreamWriter:
         try:
             async with self._lock:
                 await self._drain()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised at the writer's next call
             self._failed = error
 
     def _raise_failed(self) -> None:
@@ -125,7 +127,7 @@ class AsyncStreamWriter:
 
 
 class StreamWriter:
-    """The same for sync code: every call runs on the app's background loop. Use :func:`stream_writer`."""
+    """The same for sync code: every call runs on the app's background loop. See :func:`stream_writer`."""
 
     def __init__(self, writer: AsyncStreamWriter) -> None:
         self._writer = writer

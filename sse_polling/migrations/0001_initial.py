@@ -3,67 +3,143 @@
 import django.core.validators
 import django.db.models.deletion
 import django.utils.timezone
-import sse_polling.models
 from django.db import migrations, models
+
+import sse_polling.models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Channel',
+            name="Channel",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=200, unique=True, validators=[sse_polling.models.validate_channel], verbose_name='name')),
-                ('life', models.CharField(editable=False, max_length=16, verbose_name='life')),
-                ('head', models.BigIntegerField(default=0, editable=False, verbose_name='head')),
-                ('head_tag', models.CharField(default='-', editable=False, max_length=10)),
-                ('created', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created')),
-                ('published', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='last published')),
-                ('finished', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='finished')),
-                ('preset', models.CharField(blank=True, choices=[('reclaim', 'reclaim'), ('balanced', 'balanced'), ('live', 'live')], default='', help_text='Where burst and retry start; wins over the settings. Empty: the settings decide.', max_length=20, verbose_name='preset')),
-                ('max_events', models.BigIntegerField(blank=True, help_text='How many events to keep; wins over the settings. Empty: the settings decide.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='retention: events')),
-                ('max_age_seconds', models.BigIntegerField(blank=True, help_text='For how long to keep events; wins over the settings. Empty: the settings decide.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='retention: seconds')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=200,
+                        unique=True,
+                        validators=[sse_polling.models.validate_channel],
+                        verbose_name="name",
+                    ),
+                ),
+                ("life", models.CharField(editable=False, max_length=16, verbose_name="life")),
+                ("head", models.BigIntegerField(default=0, editable=False, verbose_name="head")),
+                ("head_tag", models.CharField(default="-", editable=False, max_length=10)),
+                (
+                    "created",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, editable=False, verbose_name="created"
+                    ),
+                ),
+                (
+                    "published",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, editable=False, verbose_name="last published"
+                    ),
+                ),
+                (
+                    "finished",
+                    models.DateTimeField(blank=True, editable=False, null=True, verbose_name="finished"),
+                ),
+                (
+                    "preset",
+                    models.CharField(
+                        blank=True,
+                        choices=[("reclaim", "reclaim"), ("balanced", "balanced"), ("live", "live")],
+                        default="",
+                        help_text="Where burst and retry start; wins over the settings. Empty: the settings decide.",
+                        max_length=20,
+                        verbose_name="preset",
+                    ),
+                ),
+                (
+                    "max_events",
+                    models.BigIntegerField(
+                        blank=True,
+                        help_text="How many events to keep; wins over the settings. Empty: the settings decide.",
+                        null=True,
+                        validators=[django.core.validators.MinValueValidator(1)],
+                        verbose_name="retention: events",
+                    ),
+                ),
+                (
+                    "max_age_seconds",
+                    models.BigIntegerField(
+                        blank=True,
+                        help_text="For how long to keep events; wins over the settings. Empty: the settings decide.",
+                        null=True,
+                        validators=[django.core.validators.MinValueValidator(1)],
+                        verbose_name="retention: seconds",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'channel',
-                'verbose_name_plural': 'channels',
+                "verbose_name": "channel",
+                "verbose_name_plural": "channels",
             },
         ),
         migrations.CreateModel(
-            name='Lease',
+            name="Lease",
             fields=[
-                ('name', models.CharField(max_length=50, primary_key=True, serialize=False)),
-                ('holder', models.CharField(max_length=100)),
-                ('until', models.DateTimeField()),
+                ("name", models.CharField(max_length=50, primary_key=True, serialize=False)),
+                ("holder", models.CharField(max_length=100)),
+                ("until", models.DateTimeField()),
             ],
             options={
-                'verbose_name': 'lease',
-                'verbose_name_plural': 'leases',
+                "verbose_name": "lease",
+                "verbose_name_plural": "leases",
             },
         ),
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sequence', models.BigIntegerField(verbose_name='sequence')),
-                ('tag', models.CharField(max_length=10)),
-                ('event', models.CharField(max_length=100, verbose_name='event')),
-                ('data', models.TextField(verbose_name='data')),
-                ('key', models.CharField(blank=True, max_length=200, null=True, verbose_name='key')),
-                ('ends_burst', models.BooleanField(default=False, verbose_name='ends burst')),
-                ('created', models.DateTimeField(default=django.utils.timezone.now, verbose_name='created')),
-                ('channel', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='events', to='sse_polling.channel', verbose_name='channel')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("sequence", models.BigIntegerField(verbose_name="sequence")),
+                ("tag", models.CharField(max_length=10)),
+                ("event", models.CharField(max_length=100, verbose_name="event")),
+                ("data", models.TextField(verbose_name="data")),
+                ("key", models.CharField(blank=True, max_length=200, null=True, verbose_name="key")),
+                ("ends_burst", models.BooleanField(default=False, verbose_name="ends burst")),
+                ("created", models.DateTimeField(default=django.utils.timezone.now, verbose_name="created")),
+                (
+                    "channel",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="events",
+                        to="sse_polling.channel",
+                        verbose_name="channel",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'event',
-                'verbose_name_plural': 'events',
-                'constraints': [models.UniqueConstraint(fields=('channel', 'sequence'), name='sse_polling_event_position'), models.UniqueConstraint(condition=models.Q(('key__isnull', False)), fields=('channel', 'key'), name='sse_polling_event_key')],
+                "verbose_name": "event",
+                "verbose_name_plural": "events",
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("channel", "sequence"), name="sse_polling_event_position"
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("key__isnull", False)),
+                        fields=("channel", "key"),
+                        name="sse_polling_event_key",
+                    ),
+                ],
             },
         ),
     ]

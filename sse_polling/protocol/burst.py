@@ -38,7 +38,9 @@ class BurstLimits:
     def strictest(cls, limits: Iterable[BurstLimits]) -> BurstLimits:
         """Return the smallest of each limit: what a stream of several channels keeps to."""
         several = list(limits)
-        return cls(**{field.name: min(getattr(each, field.name) for each in several) for field in fields(cls)})
+        return cls(
+            **{field.name: min(getattr(each, field.name) for each in several) for field in fields(cls)}
+        )
 
 
 class Burst:
@@ -72,7 +74,9 @@ class Burst:
 
     def deadline(self) -> float:
         """Return when the burst is over if nothing more comes."""
-        quiet = self.last + self.limits.linger_seconds if self.events else self.opened + self.limits.hold_seconds
+        quiet = (
+            self.last + self.limits.linger_seconds if self.events else self.opened + self.limits.hold_seconds
+        )
         return min(quiet, self.opened + self.limits.max_seconds)
 
     def full(self, now: float) -> Cause | None:

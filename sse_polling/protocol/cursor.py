@@ -90,7 +90,7 @@ def parse_cursor(text: str, *, several: bool = False) -> Cursor:
     if match := _SINGLE.fullmatch(text):
         if several:
             raise InvalidCursor(
-                "This is the cursor of a stream of one channel; send back the id that this stream of several sent."
+                "This is the cursor of a stream of one channel; send back an id of a stream of these several."
             )
         return Cursor(single=_position(*match.groups()))
     many: dict[str, Position] = {}
@@ -98,7 +98,7 @@ def parse_cursor(text: str, *, several: bool = False) -> Cursor:
         found = _PART.fullmatch(part)
         if found is None or len(many) == MAX_CHANNELS or found[1] in many:
             raise InvalidCursor(
-                f"Not a cursor: {ascii(text[:60])}. Expected an id that a stream sent, unchanged, or {EARLIEST!r}."
+                f"Not a cursor: {text[:60]!a}. Expected an id that a stream sent, unchanged, or {EARLIEST!r}."
             )
         many[found[1]] = _position(*found.groups()[1:])
     return Cursor(many=many)

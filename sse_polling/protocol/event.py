@@ -8,7 +8,7 @@ from datetime import datetime
 from ..exceptions import EventTooLarge, InvalidEvent
 from .cursor import Position
 
-__all__ = ["END", "Gap", "RESERVED_EVENTS", "StoredEvent", "check_data", "check_event", "check_key"]
+__all__ = ["END", "RESERVED_EVENTS", "Gap", "StoredEvent", "check_data", "check_event", "check_key"]
 
 END = "end"
 RESERVED_EVENTS = frozenset({"gap", END, "close"})
@@ -64,7 +64,9 @@ def check_event(name: object) -> str:
     if any(mark in name for mark in "\r\n\0"):
         raise InvalidEvent(f"An event name holds no CR, LF or NUL; got {name!r}.")
     if name in RESERVED_EVENTS:
-        raise InvalidEvent(f"The event name {name!r} is the app's own; choose another (finish() sends 'end').")
+        raise InvalidEvent(
+            f"The event name {name!r} is the app's own; choose another (finish() sends 'end')."
+        )
     _encoded(name, "An event name")
     return name
 
@@ -87,7 +89,9 @@ def check_data(data: str, *, max_bytes: int) -> str:
     if size > max_bytes:
         raise EventTooLarge(f"An event's data has at most {max_bytes} bytes (MAX_EVENT_BYTES); got {size}.")
     if "\0" in data:
-        raise InvalidEvent("An event's data holds no NUL: PostgreSQL stores none. Send binary data as base64.")
+        raise InvalidEvent(
+            "An event's data holds no NUL: PostgreSQL stores none. Send binary data as base64."
+        )
     return data
 
 

@@ -29,5 +29,3 @@ def sse_url(*channels: str, since: str = "now") -> str:
         return f"{reverse('sse_polling:stream', args=channels)}?{urlencode(query)}"
     names = [("channel", name) for name in channels]
     return f"{reverse('sse_polling:streams')}?{urlencode(names + query)}"
-
-

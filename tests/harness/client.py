@@ -108,10 +108,9 @@ class EventSourceClient:
         """Read until the server ends it for good, or `until` says so after an event or a response."""
         try:
             async with asyncio.timeout(deadline):
-                while not self.ended and not (until and until(self)):
-                    more = await self._cycle(until)
-                    if self.ended or not more:
-                        break
+                if self.ended:
+                    return self
+                while not (until and until(self)) and await self._cycle(until):
                     await self._wait()
         except TimeoutError:
             raise TimeoutError(f"after {deadline} s: {self.summary()}") from None
@@ -176,7 +175,7 @@ class EventSourceClient:
         return self.address.head(headers)
 
     async def _cycle(self, until: Callable[[Self], bool] | None) -> bool:
-        """Make one request and read its response; return False when `until` was satisfied on the way."""
+        """Make one request and read its response; return whether to come back for another."""
         cut = next(self._cuts, None)
         try:
             connection, reused = await self._connect()
@@ -196,7 +195,7 @@ class EventSourceClient:
         if reused and not parser.received:
             self.cursors_sent.pop()
             return await self._cycle(until)  # the server had closed it meanwhile: browsers ask again
-        return more
+        return more and not self.ended
 
     async def _read_response(
         self,

@@ -120,7 +120,7 @@ class Postgres(Process):
 
     def create(self, database: str) -> str:
         """Make an empty database and return its address."""
-        self.query(f'CREATE DATABASE "{database}"')  # type: ignore[arg-type]  # the name is the test's own
+        self.query(f'CREATE DATABASE "{database}"')
         return self.url(database)
 
     def query(

@@ -105,7 +105,8 @@ class Site:
             "import sys\n"
             "from importlib import import_module\n"
             "from django.conf import settings\n"
-            "from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model\n"
+            "from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY\n"
+            "from django.contrib.auth import get_user_model\n"
             "name, staff, superuser = sys.argv[1], sys.argv[2] == 'True', sys.argv[3] == 'True'\n"
             "user, _ = get_user_model().objects.update_or_create(\n"
             "    username=name, defaults={'is_staff': staff, 'is_superuser': superuser})\n"
@@ -136,7 +137,8 @@ class Site:
                 timeout=timeout,
             )
         except subprocess.TimeoutExpired as error:
-            raise ProcessFailed(f"{words} still ran after {timeout} s\n{error.stderr}") from None
+            printed = (error.stderr or b"").decode(errors="replace")
+            raise ProcessFailed(f"{words} still ran after {timeout} s\n{printed}") from None
         if done.returncode:
             printed = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
             raise ProcessFailed(f"{words} ended with {done.returncode}\n{printed}")
