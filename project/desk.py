@@ -43,6 +43,7 @@ def hire(channel: str, question: str) -> bool:
                 [sys.executable, "manage.py", "ask", "--", channel, question],
                 cwd=settings.BASE_DIR,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 pass_fds=[descriptor],
                 start_new_session=True,
             )

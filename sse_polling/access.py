@@ -118,7 +118,7 @@ async def authorize(
 
 async def _ask(rule: str | Callable[..., Any], request: AccessRequest, channel: str) -> bool:
     function = _imported(rule) if isinstance(rule, str) else rule
-    if iscoroutinefunction(function):
+    if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
         return bool(await function(request, channel))
     answer = await database_sync_to_async(function)(request, channel)
     return bool(await answer if inspect.isawaitable(answer) else answer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -23,7 +24,10 @@ __all__ = ["alias", "run", "shutdown"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+IDLE_SECONDS = 10.0
+
 _lock = threading.Lock()
+_thread = threading.local()
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -35,19 +39,25 @@ def alias() -> str:
 async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Call *function* in one of the pool's threads and return what it returns.
 
-    A connection stays open from call to call; one that failed is closed, so that the next call
-    opens another.
+    A connection stays open from call to call. One that failed is closed, and one that was idle for
+    10 s is tried first, so that a server that went and came back costs no call an error.
     """
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_executor(), lambda: _guarded(function, *args, **kwargs))
 
 
 def _guarded(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    if time.monotonic() - getattr(_thread, "used", 0.0) > IDLE_SECONDS:
+        for connection in connections.all(initialized_only=True):
+            if connection.connection is not None and not connection.is_usable():
+                connection.close()
     try:
         return function(*args, **kwargs)
     except (DatabaseError, InterfaceError):
         connections.close_all()
         raise
+    finally:
+        _thread.used = time.monotonic()
 
 
 def _executor() -> ThreadPoolExecutor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -13,6 +14,7 @@ from django.views.decorators.http import require_POST
 __all__ = ["publish"]
 
 
+@login_not_required
 @csrf_exempt
 @require_POST
 def publish(request: HttpRequest) -> JsonResponse:

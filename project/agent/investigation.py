@@ -162,7 +162,7 @@ class _Search:
             for each in found:
                 score, said = self._promise(each, passage)
                 score += 1 / len(found)
-                text = f"{me.qualname} {how} {name}"
+                text = f"{me.qualname} {how} {each.qualname}"
                 text += f", which says more about {_and(said)}." if said else "; I look there too."
                 options.append((score, each, text))
         if not options:
@@ -189,14 +189,20 @@ class _Search:
         expression = rf"\b{re.escape(me.name)}\b"
         yield _action("grep", pattern=expression, files="django/**/*.py")
         everything = self.library.grep(expression, limit=200)
-        hits = tuple(hit for hit in everything.hits if not re.match(_definition_of(me.name), hit.text))
-        self.uses = Found(hits[:_SHOWN], everything.lines, everything.files)
-        yield _observed(self.uses)
-        near = sorted(hits, key=lambda hit: (hit.path != me.path, "/contrib/" in hit.path))
-        for hit in [hit for hit in near if f"{me.name}(" in hit.text][:_SHOWN]:
+        near = sorted(
+            (hit for hit in everything.hits if not re.match(_definition_of(me.name), hit.text)),
+            key=lambda hit: (hit.path != me.path, "/contrib/" in hit.path),
+        )
+        calls = []
+        for hit in [hit for hit in near if f"{me.name}(" in hit.text][: 2 * _SHOWN]:
             user = caller(self.library, hit.path, hit.line, me.name)
-            if user is not None and user.name != me.name:
-                self.callers.append(f"{user.qualname} ({hit.where})")
+            if user is not None:
+                calls.append(hit)
+                if user.name != me.name:
+                    self.callers.append(f"{user.qualname} ({hit.where})")
+        others = [hit for hit in near if hit not in calls]
+        self.uses = Found(tuple([*calls, *others][:_SHOWN]), everything.lines, everything.files)
+        yield _observed(self.uses)
         if self.callers:
             yield Step("result", f"{me.qualname} is called in {_and(self.callers[:3])}.")
 

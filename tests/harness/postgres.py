@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -151,5 +152,9 @@ class Postgres(Process):
     def remove(self) -> None:
         """Stop the server and delete its data."""
         if self.running:
+            # At once, but through the server, which ends its own children.
+            self.signal(signal.SIGQUIT)
+            with contextlib.suppress(ProcessFailed):
+                self.wait(self.stop_seconds)
             self.kill()
         shutil.rmtree(self.home, ignore_errors=True)

@@ -1,0 +1,3 @@
+import { follow } from "./meter.js";
+
+follow(document.querySelector("[data-stream]"));

@@ -1,0 +1,125 @@
+"""One server for each combination of door and server, shared by all tests of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.databases import sqlite
+from tests.harness.server import AsgiServer
+from tests.harness.shell import Shell
+from tests.harness.site import Site
+
+from .served import APPLICATIONS, Served
+
+COMBINATIONS = [(door, kind) for door in APPLICATIONS for kind in ("daphne", "uvicorn")]
+
+#: A site that has everything that breaks streams elsewhere.
+STRICT_MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "tests.servers.middleware.policy",
+    "django.middleware.gzip.GZipMiddleware",
+    "django.middleware.http.ConditionalGetMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+#: By a channel's prefix: bursts that end as soon as all is sent, and others that hold.
+STRICT_STREAMS: dict[str, Any] = {
+    "AUTHORIZE": "sse_polling.access.authenticated",
+    "AUTH_CACHE_SECONDS": 0,
+    "BURST": {"max_events": 10, "hold_seconds": 0, "linger_seconds": 0},
+    "RETRY": {"base_ms": 1000, "behind_ms": 50, "jitter": 0.3},
+    "HEARTBEAT_SECONDS": 0.2,
+    # Small, so that replays come from the database as often as from memory.
+    "TAIL": {"max_events": 20},
+    "CHANNELS": [
+        ("users.*", {}),
+        ("sse_polling.*", {"AUTHORIZE": "sse_polling.access.public"}),
+        ("group.*", {"AUTHORIZE": "tests.servers.rules.in_the_group"}),
+        ("word.*", {"AUTHORIZE": "tests.servers.rules.with_a_word"}),
+        (
+            "held.*",
+            {
+                "AUTHORIZE": "sse_polling.access.public",
+                "BURST": {"max_events": 500, "hold_seconds": 60, "linger_seconds": 60, "max_seconds": 90},
+            },
+        ),
+        ("*", {"AUTHORIZE": "sse_polling.access.public"}),
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def strict_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    directory = tmp_path_factory.mktemp("strict")
+    databases = {name: sqlite(str(directory / f"{name}.sqlite3")) for name in ("default", "other")}
+    return Site(
+        directory,
+        sse_polling=STRICT_STREAMS,
+        django={
+            "DATABASES": {name: {**each, "ATOMIC_REQUESTS": True} for name, each in databases.items()},
+            "MIDDLEWARE": STRICT_MIDDLEWARE,
+            "USE_I18N": True,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def strict_shell(strict_site: Site) -> Iterator[Shell]:
+    with Shell(strict_site) as shell:
+        yield shell
+
+
+@pytest.fixture(scope="session", params=COMBINATIONS, ids="-".join)
+def served(request: pytest.FixtureRequest, strict_site: Site, strict_shell: Shell) -> Iterator[Served]:
+    """Each door on each server, on a site with every middleware and ATOMIC_REQUESTS."""
+    yield from _serve(request.param, strict_site, strict_shell)
+
+
+@pytest.fixture(scope="session")
+def small_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    directory: Path = tmp_path_factory.mktemp("small")
+    return Site(
+        directory,
+        sse_polling={
+            "MAX_SOCKETS": 2,
+            "BREAKER": {"threshold": 1, "retry_after_seconds": 7},
+            "BURST": {"max_events": 10, "hold_seconds": 0, "linger_seconds": 0},
+            "CHANNELS": [("held.*", {"BURST": {"hold_seconds": 60, "linger_seconds": 60, "max_seconds": 90}})],
+            "PRIMING": "data",
+            "CLOSE_SOCKET": False,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def small_shell(small_site: Site) -> Iterator[Shell]:
+    with Shell(small_site) as shell:
+        yield shell
+
+
+@pytest.fixture(scope="session", params=COMBINATIONS, ids="-".join)
+def small(request: pytest.FixtureRequest, small_site: Site, small_shell: Shell) -> Iterator[Served]:
+    """Each door on each server, with room for two streams and every setting away from its default."""
+    yield from _serve(request.param, small_site, small_shell)
+
+
+def _serve(combination: tuple[Any, Any], site: Site, shell: Shell) -> Iterator[Served]:
+    door, kind = combination
+    server = AsgiServer(site, kind=kind, app=APPLICATIONS[door], name=f"{door}-{kind}").start()
+    try:
+        yield Served(door, server, shell)
+        log = server.log()
+        assert "Traceback" not in log, log[-8000:]
+    finally:
+        server.kill()
