@@ -6,7 +6,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CpuTimes", "cpu_share", "machine_sample", "parse_cpu", "parse_memory", "process_sample", "read_cpu"]
+__all__ = [
+    "CpuTimes",
+    "cpu_share",
+    "machine_sample",
+    "parse_cpu",
+    "parse_memory",
+    "process_sample",
+    "read_cpu",
+]
 
 PROC = Path("/proc")
 

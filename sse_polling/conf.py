@@ -14,6 +14,8 @@ from .protocol.burst import BurstLimits
 from .protocol.retry import RetryLimits
 
 __all__ = [
+    "MAX_RETENTION_EVENTS",
+    "MAX_RETENTION_SECONDS",
     "PRESETS",
     "RESERVED",
     "Config",
@@ -25,6 +27,8 @@ __all__ = [
 ]
 
 NAME = "SSE_POLLING"
+MAX_RETENTION_EVENTS = 2**40
+MAX_RETENTION_SECONDS = 100 * 366 * 86_400  # a century: beyond it dates overflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +195,6 @@ def _one_of(*words: str) -> _Rule:
     return (lambda value: isinstance(value, str) and value in words), "one of " + ", ".join(map(repr, words))
 
 
-_YEAR = 366 * 86_400
 _NAMED: _Rule = (
     lambda value: callable(value) or (isinstance(value, str) and "." in value),
     "a callable or the dotted path of one",
@@ -212,8 +215,8 @@ _RETRY = {
     "max_ms": _number(0, 3_600_000, whole=True, unit="milliseconds"),
 }
 _RETENTION = {
-    "max_events": _number(1, 2**40, whole=True, none=True),
-    "max_age_seconds": _number(1, 100 * _YEAR, none=True, unit="seconds"),
+    "max_events": _number(1, MAX_RETENTION_EVENTS, whole=True, none=True),
+    "max_age_seconds": _number(1, MAX_RETENTION_SECONDS, none=True, unit="seconds"),
 }
 _CHANNEL: Mapping[str, _Rule | Mapping[str, _Rule]] = {
     "PRESET": _one_of(*PRESETS),

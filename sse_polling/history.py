@@ -22,6 +22,7 @@ from .protocol.event import END, StoredEvent
 __all__ = [
     "ChannelState",
     "NewEvent",
+    "Trimmed",
     "append",
     "erase",
     "first_sequence",
@@ -333,21 +334,26 @@ class Trimmed:
     deleted: bool = False
 
 
-def trim(config: Config, *, now: datetime | None = None, dry_run: bool = False) -> Iterator[Trimmed]:
-    """Apply each channel's retention, a small transaction a step.
+def trim(
+    config: Config, *, channel: str | None = None, now: datetime | None = None, dry_run: bool = False
+) -> Iterator[Trimmed]:
+    """Apply the retention of each channel, or of one, a small transaction a step.
 
     Only ever the oldest events go, so what is retained has no holes; an ``end`` goes with its
     channel. A channel that is finished, or empty and idle, for longer than its age is deleted.
     """
     using = alias()
+    rows = Channel.objects.using(using).order_by("pk")
+    if channel is not None:
+        rows = rows.filter(name=channel)
     after = 0
     while True:
-        page = list(Channel.objects.using(using).filter(pk__gt=after).order_by("pk")[:100])
+        page = list(rows.filter(pk__gt=after)[:100])
         if not page:
             return
         after = page[-1].pk
-        for channel in page:
-            yield from _trim_channel(channel, config, now or timezone.now(), dry_run, using)
+        for row in page:
+            yield from _trim_channel(row, config, now or timezone.now(), dry_run, using)
 
 
 def _trim_channel(
@@ -372,35 +378,39 @@ def _trim_channel(
                 break
             start = sequence
             doomed += 1
+        all_doomed = doomed == len(page)
         if doomed:
             if not dry_run:
-                rows.filter(sequence__lte=start).order_by().delete()
+                doomed, _ = rows.filter(sequence__lte=start).order_by().delete()
             yield Trimmed(channel=channel.name, events=doomed)
-        if doomed < len(page):
+        if not all_doomed:
             return
         empty = len(page) < _BATCH
-    # A row that carries an operator's wishes stays, however idle.
-    wishes = channel.preset or channel.max_events is not None or channel.max_age_seconds is not None
-    if oldest is not None and channel.published < oldest and not wishes:
-        yield from _delete_channel(channel, dry_run, using, unless_grown=True)
+    if oldest is not None and channel.published < oldest and not _is_wished(channel):
+        yield from _delete_channel(channel, dry_run, using, idle=True)
 
 
-def erase(name: str) -> Iterator[Trimmed]:
+def _is_wished(channel: Channel) -> bool:
+    """Tell whether the row carries an operator's wishes: then it stays, however idle."""
+    return bool(channel.preset) or channel.max_events is not None or channel.max_age_seconds is not None
+
+
+def erase(name: str, *, dry_run: bool = False) -> Iterator[Trimmed]:
     """Delete channel *name* and all its events, a small transaction a step."""
     using = alias()
     channel = Channel.objects.using(using).filter(name=name).first()
     if channel is not None:
-        yield from _delete_channel(channel, False, using)
+        yield from _delete_channel(channel, dry_run, using)
 
 
-def _delete_channel(
-    channel: Channel, dry_run: bool, using: str, *, unless_grown: bool = False
-) -> Iterator[Trimmed]:
+def _delete_channel(channel: Channel, dry_run: bool, using: str, *, idle: bool = False) -> Iterator[Trimmed]:
+    """Delete the channel's events and its row; *idle*: it had none, and is kept if that has changed."""
     rows = Event.objects.using(using).filter(channel_id=channel.pk)
     if dry_run:
-        yield Trimmed(channel=channel.name, events=rows.count(), deleted=True)
+        # An idle channel's events were counted on the way here.
+        yield Trimmed(channel=channel.name, events=0 if idle else rows.count(), deleted=True)
         return
-    while True:
+    while not idle:  # no event may go before the lock has told that none was published
         bound = rows.order_by("sequence").values_list("sequence", flat=True)[_BATCH - 1 : _BATCH].first()
         if bound is None:
             break
@@ -413,7 +423,7 @@ def _delete_channel(
         else:
             locked.update(head=F("head"))
         current = locked.first()
-        if current is None or (unless_grown and current.head != channel.head):
+        if current is None or (idle and (current.head != channel.head or _is_wished(current))):
             return
         count, _ = rows.delete()
         current.delete()

@@ -186,8 +186,11 @@ class Hub:
 
     # Readers
 
-    async def open(self, names: Iterable[str]) -> list[LiveChannel]:
-        """Return the channels, each loaded: one bounded read however many wait for it."""
+    async def open(self, names: Iterable[str], waiter: Waiter | None = None) -> list[LiveChannel]:
+        """Return the channels, each loaded: one bounded read however many wait for it.
+
+        *waiter* is attached to each first, so that none is forgotten or grows unnoticed meanwhile.
+        """
         now = self.loop.time()
         found = []
         for name in names:
@@ -197,6 +200,8 @@ class Hub:
                 self._bound_unknown(get_config().tail.max_unknown_channels)
             self._channels.move_to_end(name)
             live.used = now
+            if waiter is not None:
+                live.waiters.add(waiter)
             found.append(live)
         cold = [live for live in found if live.tail is None]
         if cold:
@@ -212,12 +217,13 @@ class Hub:
         live = self._channels.get(name)
         return live.effective if live is not None else None
 
-    def attach(self, live: LiveChannel, waiter: Waiter) -> None:
-        live.waiters.add(waiter)
-
-    def detach(self, live: LiveChannel, waiter: Waiter) -> None:
-        live.waiters.discard(waiter)
-        live.used = self.loop.time()
+    def leave(self, names: Iterable[str], waiter: Waiter) -> None:
+        """Detach *waiter* from the channels it was opened with. Idempotent, from any thread."""
+        for name in names:
+            live = self._channels.get(name)
+            if live is not None:
+                live.waiters.discard(waiter)
+                live.used = self.loop.time()
 
     async def refresh(self, live: LiveChannel) -> None:
         """Wait for a reading of the channel that begins after this call. Database errors pass."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .conf import PRESETS
+from .conf import MAX_RETENTION_EVENTS, MAX_RETENTION_SECONDS, PRESETS
 from .exceptions import InvalidChannel
 from .protocol.names import check_channel
 
@@ -51,14 +51,14 @@ class Channel(models.Model):
         _("retention: events"),
         null=True,
         blank=True,
-        validators=[MinValueValidator(1)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_RETENTION_EVENTS)],
         help_text=_("How many events to keep; wins over the settings. Empty: the settings decide."),
     )
     max_age_seconds = models.BigIntegerField(
         _("retention: seconds"),
         null=True,
         blank=True,
-        validators=[MinValueValidator(1)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_RETENTION_SECONDS)],
         help_text=_("For how long to keep events; wins over the settings. Empty: the settings decide."),
     )
 

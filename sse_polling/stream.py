@@ -51,28 +51,34 @@ async def open_stream(
     *several*: the events carry their channel. *finite*: send what there is and do not wait.
     Database errors pass; nothing is held then.
     """
-    channels = await hub.open(connection.channels)
-    readers = []
-    over = bool(channels)
-    for live in channels:
-        position = cursor.position(live.name)
-        if position is None:
-            position = await earliest(live) if cursor.earliest else before_end(live)
-        over = over and await at_end(hub, live, position)
-        readers.append(_Reader(live, position))
-    if over:
-        return None
-    return Stream(
-        hub,
-        connection,
-        readers,
-        several=several,
-        finite=finite,
-        config=config,
-        registry=registry,
-        rng=rng,
-        clock=clock,
-    )
+    waiter = Waiter()
+    stream: Stream | None = None
+    try:
+        readers = []
+        over = True
+        for live in await hub.open(connection.channels, waiter):
+            position = cursor.position(live.name)
+            if position is None:
+                position = await earliest(live) if cursor.earliest else before_end(live)
+            over = over and await at_end(hub, live, position)
+            readers.append(_Reader(live, position))
+        if not over:
+            stream = Stream(
+                hub,
+                connection,
+                readers,
+                waiter,
+                several=several,
+                finite=finite,
+                config=config,
+                registry=registry,
+                rng=rng,
+                clock=clock,
+            )
+        return stream
+    finally:
+        if stream is None:
+            hub.leave(connection.channels, waiter)
 
 
 class Stream:
@@ -83,6 +89,7 @@ class Stream:
         hub: Hub,
         connection: Connection,
         readers: list[_Reader],
+        waiter: Waiter,
         *,
         several: bool,
         finite: bool,
@@ -100,7 +107,8 @@ class Stream:
         self._registry = registry
         self._rng = rng
         self._clock = clock
-        self._waiter = Waiter()
+        self._waiter = waiter
+        self._turn = 0
         self._last: Entry | None = None
         self._overflow = False
         effective = [reader.live.effective for reader in readers if reader.live.effective is not None]
@@ -117,9 +125,6 @@ class Stream:
         self._burst = Burst(limits, now=connection.opened)
         connection.cursor = self.cursor
         connection.on_leave = self._waiter.set
-        # Register before the first look at the tail: what comes between the two is noticed.
-        for reader in readers:
-            hub.attach(reader.live, self._waiter)
 
     @property
     def cursor(self) -> str:
@@ -131,8 +136,7 @@ class Stream:
     def close(self) -> None:
         """Give back everything the stream took. Idempotent, from any thread."""
         self.connection.on_leave = None
-        for reader in self._readers:
-            self._hub.detach(reader.live, self._waiter)
+        self._hub.leave(self.connection.channels, self._waiter)
         self._registry.release(self.connection)
 
     async def run(self) -> AsyncGenerator[bytes, None]:
@@ -200,7 +204,9 @@ class Stream:
         """Return the next blocks, of all channels in turn, and how many events they are."""
         parts: list[bytes] = []
         size = 0
-        for reader in self._readers:
+        # Another channel begins each time, so that a busy one does not starve the others.
+        self._turn = (self._turn + 1) % len(self._readers)
+        for reader in self._readers[self._turn :] + self._readers[: self._turn]:
             room = min(self._burst.bytes_left, CHUNK_BYTES) - size
             left = self._burst.events_left - len(parts)
             if room <= 0 or left <= 0:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from channels.layers import InMemoryChannelLayer, channel_layers
 
@@ -20,7 +20,7 @@ from .conf import get_config
 from .history import ChannelState
 from .hub import WAKE, group_name, poke
 
-__all__ = ["Sender", "sender", "wake"]
+__all__ = ["Sender", "look_again", "send", "sender", "wake"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,11 @@ Wake = tuple[str, str, int, bool]
 def wake(states: Sequence[ChannelState]) -> None:
     """Say that these channels have grown. Never raises, never blocks: it runs in ``on_commit``."""
     send([(state.name, state.life, state.head, False) for state in states])
+
+
+def look_again(names: Iterable[str]) -> None:
+    """Ask every hub to read these channels' rows: an operator has changed them, or they are gone."""
+    send([(name, "", 0, False) for name in names])  # no channel has the life "", so each hub reads
 
 
 def send(wakes: Sequence[Wake]) -> None:

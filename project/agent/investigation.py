@@ -65,9 +65,7 @@ class _Search:
         """Count each term over all files."""
         first: Found | None = None
         for term in self.question.terms:
-            found = self.library.grep(
-                pattern(term), ignore_case=not term.identifier, limit=_SHOWN
-            )
+            found = self.library.grep(pattern(term), ignore_case=not term.identifier, limit=_SHOWN)
             self.files[term.text] = found.files
             yield _action("grep", pattern=pattern(term), files="django/**/*.py")
             yield _observed(found)
@@ -79,8 +77,7 @@ class _Search:
     def choose(self) -> Iterator[Step]:
         """Rank every class and function by its names, then by what it says."""
         weights = {
-            text: 0.2 + rarity(self.library, files) if files else 0.1
-            for text, files in self.files.items()
+            text: 0.2 + rarity(self.library, files) if files else 0.1 for text, files in self.files.items()
         }
         yield _action("definitions", words=[t.text for t in self.question.terms])
         ranked = rank(self.library, self.question, weights)
@@ -178,9 +175,7 @@ class _Search:
         near = 0.5 if target.path == origin.definition.path else 0.0
         near += 0.5 if target.parent and target.parent == origin.definition.parent else 0.0
         lines = sum(len(mentions(passage, [t])) for t in self.question.terms)
-        named = sum(
-            all(word in target.name.lower() for word in t.stems) for t in self.question.terms
-        )
+        named = sum(all(word in target.name.lower() for word in t.stems) for t in self.question.terms)
         return len(said) + near + 0.1 * lines + 1.5 * named, said
 
     def look_for_uses(self) -> Iterator[Step]:

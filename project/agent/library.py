@@ -12,9 +12,7 @@ __all__ = ["Definition", "Found", "Hit", "Library"]
 MAX_FILES = 4_000
 MAX_FILE_BYTES = 1_000_000
 _SKIPPED = ("/locale/", "/migrations/", "/__pycache__/", "/tests/")
-_DEFINITION = re.compile(
-    r"^([ \t]*)(async[ \t]+def|def|class)[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE
-)
+_DEFINITION = re.compile(r"^([ \t]*)(async[ \t]+def|def|class)[ \t]+([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +75,7 @@ class Library:
                 texts[name] = path.read_text(encoding="utf-8", errors="replace")
         return cls(texts)
 
-    def grep(
-        self, pattern: str, *, ignore_case: bool = False, only: str = "", limit: int = 12
-    ) -> Found:
+    def grep(self, pattern: str, *, ignore_case: bool = False, only: str = "", limit: int = 12) -> Found:
         """Search every file (or those whose path begins with `only`) for a pattern."""
         expression = re.compile(pattern, re.MULTILINE | (re.IGNORECASE if ignore_case else 0))
         hits: list[Hit] = []

@@ -77,9 +77,7 @@ def pattern(term: Term) -> str:
     return "_?".join(re.escape(each) for each in term.stems)
 
 
-def _by_names(
-    definition: Definition, question: Question, weights: Mapping[str, float]
-) -> float:
+def _by_names(definition: Definition, question: Question, weights: Mapping[str, float]) -> float:
     name, parent = split(definition.name), split(definition.parent)
     path = split(definition.path.removeprefix("django/").removesuffix(".py"))
     total, hit = 0.0, 0
@@ -128,9 +126,7 @@ def _central(library: Library, definition: Definition) -> float:
     return _USED * math.log(1 + files / max(1, len(library.defined(definition.name))))
 
 
-def _closely(
-    passage: Passage, score: float, question: Question, weights: Mapping[str, float]
-) -> Candidate:
+def _closely(passage: Passage, score: float, question: Question, weights: Mapping[str, float]) -> Candidate:
     definition = passage.definition
     names = split(definition.qualname)
     doc = {stem(word) for word in re.findall(r"[a-z]+", passage.doc.lower())}

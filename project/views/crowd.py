@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
@@ -30,6 +31,7 @@ def crowd(request: HttpRequest) -> HttpResponse:
     context = {
         "presets": PRESETS,
         "preset": (row.preset if row else "") or "balanced",
+        "allowed": _may(request),
         "restartable": is_supervised(),
         "address": f"{request.scheme}://{request.get_host()}",
         "usual_port": request.get_port() == "8000",
@@ -40,6 +42,8 @@ def crowd(request: HttpRequest) -> HttpResponse:
 @require_POST
 def preset(request: HttpRequest) -> HttpResponse:
     """Set the channel's preset; the server takes it up without a restart."""
+    if not _may(request):
+        return _answer(request, 403, "On this site only staff may change the preset.")
     row = Channel.objects.filter(name=CHANNEL).first()
     if row is None:
         return _answer(request, 409, "Nothing was published to the crowd yet: manage.py machine does that.")
@@ -67,9 +71,16 @@ async def cut(request: HttpRequest) -> HttpResponse:
 @require_POST
 def restart(request: HttpRequest) -> HttpResponse:
     """Restart the server under everybody's eyes."""
+    if not _may(request):
+        return _answer(request, 403, "On this site only staff may restart the server.")
     if ask_for_restart():
         return _answer(request, 202, "The server stops and starts again. Watch the line at your stream.")
     return _answer(request, 409, "Only a server that `make run` started can be restarted from here.")
+
+
+def _may(request: HttpRequest) -> bool:
+    """Tell whether this visitor may touch what others see: anyone on a demo of one's own."""
+    return settings.DEBUG or request.user.is_staff
 
 
 def _answer(request: HttpRequest, status: int, message: str) -> HttpResponse:

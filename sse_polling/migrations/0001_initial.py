@@ -68,7 +68,10 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="How many events to keep; wins over the settings. Empty: the settings decide.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(1099511627776),
+                        ],
                         verbose_name="retention: events",
                     ),
                 ),
@@ -78,7 +81,10 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="For how long to keep events; wins over the settings. Empty: the settings decide.",
                         null=True,
-                        validators=[django.core.validators.MinValueValidator(1)],
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(3162240000),
+                        ],
                         verbose_name="retention: seconds",
                     ),
                 ),

@@ -56,8 +56,9 @@ class Served:
     async def get(
         self, channel: str | Sequence[str], *, query: Mapping[str, str] | None = None, **options: Any
     ) -> Response:
-        """Make one request and read the whole burst; only for channels that hold nothing."""
-        return await request(self.url(channel, **(query or {})), **options)
+        """Make one request as a browser does and read the whole burst; not for channels that hold."""
+        headers = {"Connection": "keep-alive", **options.pop("headers", {})}
+        return await request(self.url(channel, **(query or {})), headers=headers, **options)
 
     async def messages(
         self, channel: str | Sequence[str], *, query: Mapping[str, str] | None = None, **options: Any

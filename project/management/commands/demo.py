@@ -141,7 +141,9 @@ def _check_free(port: int) -> None:
         except (OSError, OverflowError) as error:
             in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             reason = "is already in use" if in_use else f"cannot be had ({error})"
-            raise CommandError(f"Port {port} on {HOST} {reason}: choose another, as in make run PORT=8001.") from None
+            raise CommandError(
+                f"Port {port} on {HOST} {reason}: choose another, as in make run PORT=8001."
+            ) from None
 
 
 def _allow_many_files() -> None:

@@ -52,7 +52,9 @@ class Command(BaseCommand):
             "machine",
             [
                 {"n": numbers["machine"] + 1, "at": now, **sample},
-                Draft({"n": numbers["server"] + 1, "at": now, **(server or {"down": True})}, channel="server"),
+                Draft(
+                    {"n": numbers["server"] + 1, "at": now, **(server or {"down": True})}, channel="server"
+                ),
                 Draft({"n": numbers["crowd"] + 1, "at": now}, channel="crowd"),
             ],
         )

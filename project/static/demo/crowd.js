@@ -12,20 +12,26 @@ const plot = new Plot(
 );
 const [mine, stats] = [...document.querySelectorAll("[data-stream]")].map(follow);
 const nobody = document.querySelector("[data-nobody]");
+const SILENT_MS = 5000;
+let lastSeen = 0; // when the crowd last said something, by the producers' clock
 const whole = new Intl.NumberFormat("en");
 
 const show = {
   "crowd.stats"(crowd) {
     figure("readers", crowd.readers);
     figure("rate", crowd.events_per_second);
-    figure("lag", `${whole.format(crowd.lag_ms)} / ${whole.format(crowd.lag_p95_ms)} ms`);
+    figure("lag", `${whole.format(crowd.lag_ms)} / ${whole.format(crowd.lag_p95_ms)}`);
     figure("connections", crowd.connections);
     figure("wrong", `${whole.format(crowd.lost)} / ${whole.format(crowd.repeated)}`);
     document.querySelector("[data-bad]").classList.toggle("bad", crowd.lost + crowd.repeated > 0);
-    nobody.hidden = crowd.clients > 0;
+    lastSeen = crowd.clients > 0 ? crowd.at : 0;
     plot.push("readers", crowd.at, crowd.readers);
   },
   server({ at, descriptors, down }) {
+    // A crowd that was killed does not say goodbye.
+    const here = at - lastSeen < SILENT_MS;
+    nobody.hidden = here;
+    if (!here) figure("readers", 0);
     figure("descriptors", down ? "down" : descriptors);
     plot.push("descriptors", at, down ? 0 : descriptors);
   },
