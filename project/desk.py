@@ -7,6 +7,7 @@ agent ends, however it ends, and no server has to remember it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -88,7 +89,5 @@ def _holder(path: Path) -> int | None:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass

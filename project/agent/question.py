@@ -13,19 +13,18 @@ _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _INNER_CAPITAL = re.compile(r"[a-z][A-Z]|[A-Z]{2,}[a-z]")
 MAX_TERMS = 6
 
-STOP_WORDS = frozenset(
-    """
-    a about after all also an and any are as at be been before being but by can class could did
-    django do does done during each every exactly explain find for from function gets give had
-    happen happened happening happens has have here how i if implement implementation implemented
-    in inside into is it its kind let like made make makes me mean means method my of on one or
-    our place please really shall should show so some source tell than that the their them then
-    there these they thing this those through to under up us use used uses using was way we were
-    what when where which while who why will with within without work working works would you
-    your code defined define live lives look much many it's doesn't don't exist exists one
-    called call calls really internally
-    """.split()
-)
+_COMMON = """
+a about after all also an and any are as at be been before being but by can class could did
+django do does done during each every exactly explain find for from function gets give had
+happen happened happening happens has have here how i if implement implementation implemented
+in inside into is it its kind let like made make makes me mean means method my of on one or
+our place please really shall should show so some source tell than that the their them then
+there these they thing this those through to under up us use used uses using was way we were
+what when where which while who why will with within without work working works would you
+your code defined define live lives look much many it's doesn't don't exist exists one
+called call calls really internally
+"""
+STOP_WORDS = frozenset(_COMMON.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.options import csrf_protect_m
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -32,8 +31,14 @@ from ..models import Channel, Event
 from ..protocol.cursor import new_life
 from ..wake import look_again
 from .erasing import erase
+from .events import CHANNEL
 
 __all__ = ["ChannelAdmin"]
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Channel]
+else:
+    _ModelAdmin = admin.ModelAdmin
 
 _random = random.SystemRandom()
 WISHES = ("preset", "max_events", "max_age_seconds")
@@ -41,7 +46,7 @@ MAX_ERASED = 500  # channels in one request: each is a field of the confirmation
 
 
 @admin.register(Channel)
-class ChannelAdmin(admin.ModelAdmin[Channel]):
+class ChannelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     """Only an operator's wishes are written here, and only their columns: the rest is the publishers'."""
 
     list_display = ("name", "head", "retained", "finished", "published", "preset_in_effect")
@@ -49,13 +54,13 @@ class ChannelAdmin(admin.ModelAdmin[Channel]):
     search_fields = ("name",)
     ordering = ("name",)
     show_full_result_count = False
-    actions: ClassVar = ["erase_selected"]
+    actions = ("erase_selected",)
     readonly_fields = ("head", "retained", "life", "created", "published", "finished", "effective_settings")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         # Where events are written: a replica may not have the channel yet.
         events = Event.objects.filter(channel_id=OuterRef("pk")).order_by("sequence")
-        rows = super().get_queryset(request).using(alias())
+        rows: QuerySet[Channel] = super().get_queryset(request).using(alias())
         return rows.annotate(first_retained=Subquery(events.values("sequence")[:1]))
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None) -> Any:
@@ -107,10 +112,9 @@ class ChannelAdmin(admin.ModelAdmin[Channel]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        events = reverse(f"{self.admin_site.name}:sse_polling_event_changelist")
         context = {
             "show_delete": False,  # "Erase" stands among the object's tools instead
-            "events_url": f"{events}?{urlencode({'channel__id__exact': unquote(object_id)})}",
+            "events_url": f"{self._address('event_changelist')}?{urlencode({CHANNEL: unquote(object_id)})}",
             "may_erase": self.has_delete_permission(request),
         }
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
@@ -157,21 +161,24 @@ class ChannelAdmin(admin.ModelAdmin[Channel]):
             "opts": self.opts,
             "media": self.media,
             "channels": [(channel, _retained(channel)) for channel in channels],
-            "erase_url": reverse(f"{self.admin_site.name}:sse_polling_channel_erase"),
+            "erase_url": self._address("channel_erase"),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]  # as Django's own views do
+        request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/sse_polling/channel/erase.html", context)
 
     # Non-atomic also under ATOMIC_REQUESTS: a channel goes in many small transactions.
     @method_decorator([transaction.non_atomic_requests, require_POST])
-    @csrf_protect_m
     def erase_view(self, request: HttpRequest) -> HttpResponse:
         """Erase the channels that the confirmation named, as many as a request has time for."""
         if not self.has_delete_permission(request):
             raise PermissionDenied
-        keys = [key for key in request.POST.getlist("channel") if key.isascii() and key.isdecimal()]
+        keys = [
+            key
+            for key in request.POST.getlist("channel")
+            if key.isascii() and key.isdecimal() and len(key) < 19
+        ]
         channels = self.get_queryset(request).filter(pk__in=keys[:MAX_ERASED]).order_by("name")
-        erased = erase(channels, begin=lambda channel: self.log_deletions(request, [channel]))
+        erased = erase(channels, begin=partial(self._log, request))
         done = {
             "channels": _channels(erased.channels),
             "events": _events(erased.events),
@@ -191,8 +198,14 @@ class ChannelAdmin(admin.ModelAdmin[Channel]):
             )
         return self._to_list()
 
+    def _log(self, request: HttpRequest, channel: Channel) -> None:
+        self.log_deletions(request, Channel.objects.using(alias()).filter(pk=channel.pk))
+
     def _to_list(self) -> HttpResponse:
-        return HttpResponseRedirect(reverse(f"{self.admin_site.name}:sse_polling_channel_changelist"))
+        return HttpResponseRedirect(self._address("channel_changelist"))
+
+    def _address(self, view: str) -> str:
+        return reverse(f"admin:sse_polling_{view}", current_app=self.admin_site.name)
 
     def delete_model(self, request: HttpRequest, obj: Channel) -> None:
         erase([obj])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Left
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -18,20 +19,27 @@ from django.utils.translation import gettext_lazy as _
 from ..database import alias
 from ..models import Channel, Event
 
-__all__ = ["EventAdmin"]
+__all__ = ["CHANNEL", "EventAdmin"]
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Event]
+    _Paginator = Paginator[Any]
+else:
+    _ModelAdmin, _Paginator = admin.ModelAdmin, Paginator
 
 MAX_LISTED = 10_000
 MAX_BEGINNING = 100  # characters of data in the list
 MAX_SHOWN = 100_000  # characters of data on an event's own page
-CHANNEL = "channel__id__exact"
+CHANNEL = "channel__id__exact"  # the list of one channel
 
 
-class BoundedPaginator(Paginator[Any]):
+class BoundedPaginator(_Paginator):
     """Counts no further than MAX_LISTED: a table of events is never scanned to number the pages."""
 
     @cached_property
     def count(self) -> int:
-        return self.object_list.order_by().values("pk")[:MAX_LISTED].count()  # type: ignore[union-attr]
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]  # a list never comes here
+        return rows.order_by().values("pk")[:MAX_LISTED].count()
 
 
 class EventList(ChangeList):
@@ -40,13 +48,13 @@ class EventList(ChangeList):
         # A page of whole data could be as much as 25 MB.
         return rows.annotate(beginning=Left("data", MAX_BEGINNING + 1)).defer("data")
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str | Combinable]:
         # The query string cannot ask for another order: only these have an index.
         return list(self.model_admin.get_ordering(request))
 
 
 @admin.register(Event)
-class EventAdmin(admin.ModelAdmin[Event]):
+class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptable at run time
     list_display = ("sequence", "channel", "event", "key", "data_beginning", "ends_burst", "created")
     list_display_links = ("sequence",)
     list_select_related = ("channel",)

@@ -54,6 +54,13 @@ STRICT_STREAMS: dict[str, Any] = {
                 "BURST": {"max_events": 500, "hold_seconds": 60, "linger_seconds": 60, "max_seconds": 90},
             },
         ),
+        (
+            "short.*",
+            {
+                "AUTHORIZE": "sse_polling.access.public",
+                "BURST": {"max_events": 500, "hold_seconds": 0.5, "linger_seconds": 0.1, "max_seconds": 2},
+            },
+        ),
         ("*", {"AUTHORIZE": "sse_polling.access.public"}),
     ],
 }

@@ -10,11 +10,10 @@ import time
 from argparse import ArgumentParser
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 from django.urls import reverse
-
-from asgiref.sync import sync_to_async
 
 from project.crowd.swarm import MAX_CLIENTS, MAX_SECONDS, Refused, Swarm, make_room, read_target
 from project.numbering import last_number
@@ -62,10 +61,9 @@ class Command(BaseCommand):
     async def _visit(self, swarm: Swarm, clients: int, seconds: float) -> dict[str, float]:
         number = await sync_to_async(last_number)("crowd.stats")
         figures: dict[str, float] = {}
-        me = asyncio.current_task()
-        assert me is not None
-        for each in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(each, me.cancel)
+        if (me := asyncio.current_task()) is not None:
+            for each in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(each, me.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             async with contextlib.aclosing(swarm.run(seconds)) as every_second:
                 async for figures in every_second:
