@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import select
-import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 from .exceptions import SSEPollingError
@@ -107,37 +107,41 @@ def read(descriptor: int) -> Iterator[bytes | None]:
 def follow(path: Path, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[bytes | None]:
     """Yield what *path* has and what is appended to it, for ever, as ``tail -F`` does.
 
-    From its first byte. When the file is replaced (renamed and made anew) the old one is read to its
-    end first, then the new one from its start; when it is truncated it is read from its start. While
-    there is no file of that name, it is waited for.
+    From its first byte. A file that is truncated is read from its start again. One that is replaced
+    (renamed and made anew) is read on until its successor has its first byte, since its writer may take
+    a while to notice; then the successor from its start. While no file has that name, it is waited for.
     """
     file = path.open("rb", buffering=0)
     try:
         while True:
-            block = file.read(BLOCK)
-            if block:
-                yield block
-                continue
+            yield from _rest(file)
             yield b""
             sleep(TICK)
             if os.fstat(file.fileno()).st_size < file.tell():
                 file.seek(0)
                 yield None
-                continue
-            successor = _successor(path, file.fileno())
-            if successor is None:
-                continue
-            try:
-                # Its writer may have written on until it noticed.
-                while rest := file.read(BLOCK):
-                    yield rest
-                yield None
-            finally:
-                file.close()
-                file = successor
+            elif (successor := _successor(path, file)) is not None:
+                try:
+                    yield from _rest(file)
+                    yield None
+                finally:
+                    file.close()
+                    file = successor
     finally:
         file.close()
 
 
-def _successor(path: Path, descriptor: int) -> object:
-    ...
+def _rest(file: FileIO) -> Iterator[bytes]:
+    while block := file.read(BLOCK):
+        yield block
+
+
+def _successor(path: Path, file: FileIO) -> FileIO | None:
+    """Return another file of that name that is not empty, opened; None if there is none."""
+    try:
+        now = path.stat()
+        if os.path.samestat(now, os.fstat(file.fileno())) or not now.st_size:
+            return None
+        return path.open("rb", buffering=0)
+    except FileNotFoundError:
+        return None

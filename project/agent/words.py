@@ -10,6 +10,7 @@ __all__ = ["alike", "split", "stem"]
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _ENDINGS = ("ations", "ation", "ions", "ings", "ies", "ion", "ing", "ed", "es", "s", "e")
 _SHORTEST = 4
+_DOUBLED = {"bb", "dd", "gg", "mm", "nn", "pp", "rr", "tt"}
 
 
 @lru_cache(maxsize=65_536)
@@ -25,11 +26,9 @@ def stem(word: str) -> str:
     for ending in _ENDINGS:
         if word.endswith(ending) and not word.endswith("ss"):
             left = word[: -len(ending)]
-            if len(left) >= _SHORTEST:
-                return left
-            if ending in {"ing", "ed"} and len(left) == _SHORTEST - 1 and left[-1] == left[-2]:
+            if ending in {"ing", "ed"} and left[-2:] in _DOUBLED:
                 return left[:-1]
-            if ending == "s" and len(left) >= _SHORTEST - 1:
+            if len(left) >= _SHORTEST or (ending == "s" and len(left) == _SHORTEST - 1):
                 return left
     return word
 

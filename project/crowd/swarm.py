@@ -7,7 +7,7 @@ import ipaddress
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit
 
 from .client import Client, Counters, Target
@@ -59,7 +59,7 @@ class Swarm:
         self.counters = Counters()
         self.clients = [Client(target, self.counters) for _ in range(clients)]
 
-    async def run(self, seconds: float) -> AsyncIterator[dict[str, float]]:
+    async def run(self, seconds: float) -> AsyncGenerator[dict[str, float], None]:
         """Yield the figures of each second; the clients are gone when this ends."""
         tasks: list[asyncio.Task[None]] = []
         arriving = asyncio.create_task(self._arrive(tasks), name="crowd-arrivals")

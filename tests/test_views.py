@@ -1,0 +1,89 @@
+"""The view through Django's own test clients; real servers are in tests/servers."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.test import AsyncClient, Client
+from django.urls import reverse
+
+from sse_polling import publish
+from sse_polling.connections import registry
+from sse_polling.hub import Hub, hubs
+from sse_polling.views import CUT_BYTES, Whole
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _public(settings: Any) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.public"}
+
+
+def test_under_wsgi_a_poll_sends_what_there_is_and_ends(client: Client) -> None:
+    publish("a", "one")
+    response = client.get("/events/a/?last_event_id=earliest")
+    assert response["Content-Type"] == "text/event-stream"
+    assert "Connection" not in response
+    assert b"data: one\n\n" in response.content
+    assert len(registry) == 0
+
+
+def test_polls_under_wsgi_leave_no_threads_and_no_hubs_behind(client: Client) -> None:
+    for _ in range(8):
+        client.get("/events/a/")
+    ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("sse_polling")]
+    assert len(ours) <= 2  # DATABASE_THREADS
+    assert len([loop for loop in hubs if not loop.is_closed()]) <= 1
+
+
+async def test_the_async_client_reads_a_burst(async_client: AsyncClient, settings: Any) -> None:
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "PRESET": "reclaim"}
+    response = await async_client.get("/events/a/")
+    body = b"".join([chunk async for chunk in response.streaming_content])
+    assert body.startswith(b"retry: ")
+    assert response["Connection"] == "close"
+    Hub.current().stop()
+
+
+def test_another_method_is_refused_in_words(client: Client) -> None:
+    response = client.post("/events/a/")
+    assert (response.status_code, response["Allow"]) == (405, "GET")
+    assert b"POST is not offered" in response.content
+
+
+def test_ready_tells_the_state_and_the_capacity(client: Client, settings: Any) -> None:
+    settings.SSE_POLLING = {"MAX_SOCKETS": 7}
+    assert client.get(reverse("sse_polling:ready")).json() == {
+        "state": "serving",
+        "sockets": 0,
+        "capacity": 7,
+    }
+
+
+def test_the_views_are_exempt_from_atomic_requests_on_every_database(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.db import connections
+
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    assert client.get("/events/a/").status_code == 200
+
+
+def test_the_views_are_exempt_from_the_login_required_middleware(client: Client, settings: Any) -> None:
+    settings.MIDDLEWARE = [
+        *settings.MIDDLEWARE,
+        "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    ]
+    assert client.get("/events/a/").status_code == 200
+
+
+def test_a_frame_longer_than_the_handlers_slices_stays_whole() -> None:
+    from django.core.handlers.asgi import ASGIHandler
+
+    frame = b"data: " + b"x" * (3 * CUT_BYTES) + b"\n\n"
+    assert ASGIHandler.chunk_size == CUT_BYTES
+    parts = [part for part, _ in ASGIHandler.chunk_bytes(Whole(frame))]
+    assert parts == [frame]
