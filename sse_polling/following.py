@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -104,7 +104,7 @@ def read(descriptor: int) -> Iterator[bytes | None]:
         yield block
 
 
-def follow(path: Path, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[bytes | None]:
+def follow(path: Path, *, sleep: Callable[[float], None] = time.sleep) -> Generator[bytes | None, None, None]:
     """Yield what *path* has and what is appended to it, for ever, as ``tail -F`` does.
 
     From its first byte. A file that is truncated is read from its start again. One that is replaced

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sse_polling"
 LINES: list[tuple[str, ...]] = [
     ("exceptions",),
     ("protocol",),
+    ("following",),
     ("conf",),
     ("models", "migrations"),
     ("database",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from django.db import OperationalError
@@ -14,19 +13,17 @@ from tests.property.world import CHANNELS, Client, World
 
 __all__ = ["Promise"]
 
-_numbers = itertools.count(1)
-
 hubs = st.integers(0, 1)
 few = st.integers(0, 9)
 names = st.sampled_from(CHANNELS)
 padding = st.sampled_from(["", "", "", "", "", "\n", "\r\nx\r", "é" * 90, "x" * 350, "x" * 1100, " \n\n", "\ufeff"])
 drafts = st.builds(
-    lambda channel, pad, event, key, ends: Draft(f"{next(_numbers)}{pad}", event, key, ends, channel),
-    names,
+    Draft,
     padding,
     st.sampled_from(["message", "message", "log"]),
     st.sampled_from([None, None, None, None, "k", "l"]),
     st.sampled_from([False, False, False, False, True]),
+    names,
 )
 heard = st.sampled_from([(0, 1), (0, 1), (0,), (1,), (), (1, 0, 1)])
 readers = st.sampled_from([(("a",), False), (("a",), False), (("a", "b"), True), (("b",), True)])

@@ -8,9 +8,11 @@ where and as often as the test wants) and the processes, which are hubs without 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -207,7 +209,7 @@ class World:
         self.wakes: list[wake.Wake] = []
         self.backups: list[tuple[str, dict[str, Any], list[Event], Version]] = []
         self.keys: dict[str, dict[str, Place]] = {name: {} for name in CHANNELS}
-        self.published = 0
+        self._numbers = itertools.count(1)
 
     def close(self) -> None:
         self.time.slow = False
@@ -236,6 +238,7 @@ class World:
         meanwhile: Client | None = None,
     ) -> None:
         """Publish in one transaction; *meanwhile* a client reads before it ends."""
+        drafts = [replace(draft, data=f"{next(self._numbers)}{draft.data}") for draft in drafts]
         before = len(self.wakes)
         placed: list[Any] = []
         finished = {name for name, model in self.models.items() if _is_end(model.now.head)}

@@ -68,9 +68,12 @@ class Command(BaseCommand):
         channel: str = options["channel"]
         feed = _Feed(channel, options["event"], options["batch"], self._progress(options["file"]))
         lines = Lines(max_bytes=get_config().max_event_bytes)
+        try:
+            prepare(channel, Draft("", event=options["event"]))  # bad names are refused before any line
+        except SSEPollingError as error:
+            raise CommandError(str(error)) from None
         with _Stop() as stop:
             try:
-                prepare(channel, Draft("", event=options["event"]))  # bad names are refused before any line
                 with _source(options["file"], following=options["follow"]) as blocks:
                     _publish(blocks, lines, feed, stop)
                 if options["finish"] and (options["follow"] or not stop.signal):

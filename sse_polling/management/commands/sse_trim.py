@@ -57,11 +57,12 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{name}: {_count(gone, 'event')} {would}deleted{' and the channel' if all_gone else ''}"
             )
+        if not channels:
+            self.stdout.write(f"Nothing {would or 'was '}deleted.")
+            return
+        whole = f" and {_count(deleted, 'channel')}" if deleted else ""
         self.stdout.write(
-            f"In all {_count(events, 'event')} of {_count(channels, 'channel')} and {_count(deleted, 'channel')} "
-            f"{would}deleted."
-            if channels
-            else f"Nothing {would or 'was '}deleted: no channel holds more than its retention."
+            f"In all {_count(events, 'event')} of {_count(channels, 'channel')}{whole} {would}deleted."
         )
 
 
