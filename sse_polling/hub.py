@@ -407,7 +407,8 @@ class Hub:
 
     async def compare(self) -> None:
         """Compare every tail's head with the database's and read those that differ."""
-        seen = {live.name: (live, live.position, live.state) for live in self._channels.values() if live.tail}
+        loaded = [live for live in self._channels.values() if live.tail is not None]
+        seen = {live.name: (live, live.position, live.state) for live in loaded}
         if not seen:
             return
         states = await run(history.states, list(seen))
@@ -427,10 +428,10 @@ class Hub:
                 continue
             with suppress(*DATABASE_ERRORS):
                 thread, version = await run(_data_version)
-                before = self._data_versions.get(thread)
-                self._data_versions[thread] = version
-                if before != version and before is not None:
+                # A connection's first version counts too: what was written before it, nobody told.
+                if self._data_versions.get(thread) != version:
                     await self.compare()
+                    self._data_versions[thread] = version
 
     async def _tidy(self) -> None:
         """Let go of channels that nobody has read for a while."""

@@ -147,6 +147,8 @@ def _placed(
             before = Position(row.life, row.sequence - 1, NOWHERE.tag)
             batch.items.append(_trimmed(live, batch.after.sequence + 1, before))
             batch.after = before
+        if len(batch.items) == max_events:
+            break
         entry = Entry.of(row)
         size += len(entry.frame)
         if size > max_bytes and batch.items:

@@ -147,6 +147,7 @@ class Timeless(Executor):
             return await awaitable
 
         task = self.loop.create_task(wait())
+        task.add_done_callback(_retrieved)
         self.settle()
         return task
 
@@ -173,6 +174,11 @@ class Timeless(Executor):
         self._ready()
         scheduled = self.loop._scheduled  # type: ignore[attr-defined]
         return scheduled[0]._when if scheduled else None
+
+
+def _retrieved(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 @contextmanager

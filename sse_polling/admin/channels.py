@@ -114,10 +114,17 @@ class ChannelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscript
     ) -> HttpResponse:
         context = {
             "show_delete": False,  # "Erase" stands among the object's tools instead
-            "events_url": f"{self._address('event_changelist')}?{urlencode({CHANNEL: unquote(object_id)})}",
+            "events_url": self._events(request, unquote(object_id)),
             "may_erase": self.has_delete_permission(request),
         }
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def _events(self, request: HttpRequest, key: str) -> str:
+        """Return the address of the list of a channel's events, empty if it is not for this user."""
+        site = self.admin_site
+        if not site.is_registered(Event) or not site.get_model_admin(Event).has_view_permission(request):
+            return ""
+        return f"{self._address('event_changelist')}?{urlencode({CHANNEL: key})}"
 
     # Erasing: Django's own deletion would load every event into memory, in one transaction
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 else:
     _ModelAdmin, _Paginator = admin.ModelAdmin, Paginator
 
+# Has its index, the constraint on both; over all channels only the primary key has one.
+WITHIN_CHANNEL = ("channel_id", "-sequence")
 MAX_LISTED = 10_000
 MAX_BEGINNING = 100  # characters of data in the list
 MAX_SHOWN = 100_000  # characters of data on an event's own page
@@ -86,8 +88,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
         return EventList
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        # Each has its index: the primary key, and the constraint on channel and sequence.
-        return ("channel_id", "-sequence") if CHANNEL in request.GET or request.GET.get("q") else ("-pk",)
+        return WITHIN_CHANNEL if CHANNEL in request.GET else ("-pk",)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         return lookup == CHANNEL  # any other could be a scan of the data
@@ -102,7 +103,9 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
         if CHANNEL not in request.GET:
             name, _separator, term = term.partition(" ")
             channel = Channel.objects.using(alias()).filter(name=name).values_list("pk", flat=True).first()
-            queryset = queryset.none() if channel is None else queryset.filter(channel_id=channel)
+            if channel is None:
+                return queryset.none(), False
+            queryset = queryset.filter(channel_id=channel).order_by(*WITHIN_CHANNEL)
             term = term.strip()
         if not term:
             return queryset, False

@@ -83,5 +83,5 @@ def _fault(rule: Rule) -> str:
     try:
         target = import_string(rule)
     except Exception as error:  # noqa: BLE001 - the module is the site's: it may raise anything
-        return f"cannot be imported: {error}"
+        return f"cannot be imported: {str(error).rstrip('.')}"
     return "" if callable(target) else f"is {type(target).__name__} and cannot be called"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.db import OperationalError
@@ -9,17 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from sse_polling.publishing import Draft
-from tests.property.world import CHANNELS, Client, World
+from tests.property.world import CHANNELS, TEXTS, Client, World
 
 __all__ = ["Promise"]
 
 hubs = st.integers(0, 1)
 few = st.integers(0, 9)
 names = st.sampled_from(CHANNELS)
-padding = st.sampled_from(["", "", "", "", "", "\n", "\r\nx\r", "é" * 90, "x" * 350, "x" * 1100, " \n\n", "\ufeff"])
+kinds = st.sampled_from(["short"] * 5 + [kind for kind in TEXTS if kind != "short"])
 drafts = st.builds(
     Draft,
-    padding,
+    kinds,
     st.sampled_from(["message", "message", "log"]),
     st.sampled_from([None, None, None, None, "k", "l"]),
     st.sampled_from([False, False, False, False, True]),
@@ -102,6 +103,26 @@ class Promise(RuleBasedStateMachine):
         if events:
             self.world.publish(events, heard=heard)
 
+    @rule(
+        name=names,
+        lost=st.lists(drafts, min_size=1, max_size=4),
+        again=st.lists(drafts, max_size=7),
+        heard=heard,
+        where=hubs,
+    )
+    def fail_over_and_lose_commits(
+        self, name: str, lost: list[Draft], again: list[Draft], heard: tuple[int, ...], where: int
+    ) -> None:
+        world = self.world
+        if world.back_up(name):
+            world.publish([replace(draft, channel=name) for draft in lost], heard=(0, 1))
+            for client in self.clients:
+                client.connect(world.hubs[where], finite=True)
+                client.read(most=5)
+            world.restore(len(world.backups) - 1)
+            if again:
+                world.publish([replace(draft, channel=name) for draft in again], heard=heard)
+
     # Processes
 
     @precondition(lambda self: self.world.wakes)
@@ -166,6 +187,7 @@ class Promise(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.world.end()
+            if not self.world.broken:
+                self.world.end()
         finally:
             self.world.close()

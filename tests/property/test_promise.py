@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.property.machine import Promise
@@ -20,6 +20,7 @@ def test_the_promise_holds() -> None:
             max_examples=EXAMPLES,
             stateful_step_count=40,
             deadline=None,
+            phases=[Phase.generate] if 'NOSHRINK' in os.environ else [Phase.generate, Phase.shrink],
             derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),

@@ -42,6 +42,16 @@ SETTINGS: dict[str, Any] = {
     "RETENTION": {"max_events": 5, "max_age_seconds": 1000},
     "HEARTBEAT_SECONDS": 0.7,
 }
+TEXTS = {
+    "short": "",
+    "a line": "\n",
+    "lines": "\r\nx\r",
+    "wide": "é" * 90,
+    "long": "x" * 350,
+    "too long for a burst": "x" * 1100,
+    "blank lines": " \n\n",
+    "mark": "\ufeff",
+}
 MOST_STEPS = 400
 
 
@@ -71,7 +81,7 @@ class Client:
             self.cursor = publishing.cursor(*channels) if several else publishing.cursor(channels[0])
             if several and len(channels) == 1:
                 self.cursor = publishing.format_cursor([(channels[0], history.head(channels[0])[0])])
-            self.ledger.opening(self.cursor, "cursor-now")
+            self.ledger.opening(self.cursor, mode)
 
     @property
     def connected(self) -> bool:
@@ -122,7 +132,11 @@ class Client:
                 break
             came = True
             cut = cut_at if number == most - 1 else None
-            self._take(chunk[:cut] if cut is not None else chunk, whole=cut is None or cut >= len(chunk))
+            try:
+                self._take(chunk[:cut] if cut is not None else chunk, whole=cut is None or cut >= len(chunk))
+            except AssertionError:
+                self.world.broken = True
+                raise
         if cut_at is not None and self.connected:
             self.cut()
         return came
@@ -209,6 +223,7 @@ class World:
         self.wakes: list[wake.Wake] = []
         self.backups: list[tuple[str, dict[str, Any], list[Event], Version]] = []
         self.keys: dict[str, dict[str, Place]] = {name: {} for name in CHANNELS}
+        self.broken = False  # what was wrong has been said
         self._numbers = itertools.count(1)
 
     def close(self) -> None:
@@ -238,7 +253,7 @@ class World:
         meanwhile: Client | None = None,
     ) -> None:
         """Publish in one transaction; *meanwhile* a client reads before it ends."""
-        drafts = [replace(draft, data=f"{next(self._numbers)}{draft.data}") for draft in drafts]
+        drafts = [replace(draft, data=f"{next(self._numbers)}{TEXTS[draft.data]}") for draft in drafts]
         before = len(self.wakes)
         placed: list[Any] = []
         finished = {name for name, model in self.models.items() if _is_end(model.now.head)}
@@ -331,10 +346,11 @@ class World:
                 model.lost(first)
                 self.keys[name] = {key: place for key, place in self.keys[name].items() if place.sequence in kept}
 
-    def back_up(self, name: str) -> None:
+    def back_up(self, name: str) -> bool:
         row = Channel.objects.filter(name=name).values().first()
         if row is not None:
             self.backups.append((name, row, list(Event.objects.filter(channel_id=row["id"])), self.models[name].now))
+        return row is not None
 
     def restore(self, number: int) -> None:
         if not self.backups:

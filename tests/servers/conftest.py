@@ -12,6 +12,7 @@ from tests.databases import sqlite
 from tests.harness.server import AsgiServer
 from tests.harness.shell import Shell
 from tests.harness.site import Site
+from tests.settings import MIDDLEWARE
 
 from .served import APPLICATIONS, Served
 
@@ -61,6 +62,13 @@ STRICT_STREAMS: dict[str, Any] = {
                 "BURST": {"max_events": 500, "hold_seconds": 0.5, "linger_seconds": 0.1, "max_seconds": 2},
             },
         ),
+        (
+            "huge.*",
+            {
+                "AUTHORIZE": "sse_polling.access.public",
+                "BURST": {"max_events": 500, "max_bytes": 2**25, "hold_seconds": 60, "linger_seconds": 60},
+            },
+        ),
         ("*", {"AUTHORIZE": "sse_polling.access.public"}),
     ],
 }
@@ -106,6 +114,7 @@ def small_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
             "PRIMING": "data",
             "CLOSE_SOCKET": False,
         },
+        django={"MIDDLEWARE": [*MIDDLEWARE, "tests.servers.middleware.stamp"]},
     )
 
 
@@ -117,7 +126,7 @@ def small_shell(small_site: Site) -> Iterator[Shell]:
 
 @pytest.fixture(scope="session", params=COMBINATIONS, ids="-".join)
 def small(request: pytest.FixtureRequest, small_site: Site, small_shell: Shell) -> Iterator[Served]:
-    """Each door on each server, with room for two streams and every setting away from its default."""
+    """Each door on each server, with room for two streams, sockets that are kept, and sync middleware."""
     yield from _serve(request.param, small_site, small_shell)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError, reset_queries
 
@@ -144,7 +145,8 @@ class _Feed:
             return
         store(batch)
         self.published += len(batch)
-        reset_queries()  # with DEBUG each is kept, its data included
+        if settings.DEBUG:
+            reset_queries()  # each is kept, its data included
         now = time.monotonic()
         if self._progress and now - self._shown >= PROGRESS_SECONDS:
             self._shown = now
