@@ -125,7 +125,12 @@ LOGGING = {
     "formatters": {"short": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "short"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    "loggers": {name: {"level": "INFO"} for name in ("project", "sse_polling")},
+    "loggers": {
+        # Django's own console handler would say everything twice.
+        "django": {"handlers": [], "level": "WARNING"},
+        "project": {"level": "INFO"},
+        "sse_polling": {"level": "INFO"},
+    },
 }
 
 X_FRAME_OPTIONS = "DENY"

@@ -14,7 +14,7 @@ from django.http.request import HttpHeaders
 from django.urls import NoReverseMatch, reverse
 
 from .conf import get_config
-from .door import Answer, answer, method_not_allowed
+from .door import Answer, answer, bad_request, method_not_allowed
 from .protocol.burst import Cause
 from .protocol.names import RESERVED_NAMES
 from .transport import abort, close_when_done
@@ -147,7 +147,7 @@ async def _answer(scope: Scope, receive: Receive, send: Send, names: list[str]) 
         request = _MountRequest(scope, receive, send)
         return await answer(request, names or request.GET.getlist("channel"), several=not names)
     except (SuspiciousOperation, UnicodeError) as error:
-        return Answer(400, [("Content-Type", "text/plain; charset=utf-8")], f"Bad request: {error}".encode())
+        return bad_request(error)
 
 
 async def _until_gone(receive: Receive) -> None:

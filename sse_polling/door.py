@@ -23,7 +23,7 @@ from .protocol.names import check_channel
 from .protocol.retry import RetryLimits, next_retry
 from .stream import DATABASE_RETRY_MS, Stream, open_stream
 
-__all__ = ["Answer", "DoorRequest", "answer", "method_not_allowed"]
+__all__ = ["Answer", "DoorRequest", "answer", "bad_request", "method_not_allowed"]
 
 STREAM_HEADERS = (
     ("Content-Type", "text/event-stream"),
@@ -136,6 +136,11 @@ async def _admit(
     if stream is None:
         return Answer(204, [("Cache-Control", "no-cache")])
     return Answer(200, [*STREAM_HEADERS, ("X-SSE-Stream", connection.id)], stream=stream)
+
+
+def bad_request(error: Exception) -> Answer:
+    """Refuse a request whose query or headers Django cannot read: too many parameters, say."""
+    return _words(400, f"Bad request: {error}")
 
 
 def method_not_allowed(method: str) -> Answer:

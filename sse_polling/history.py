@@ -279,18 +279,21 @@ def replay(state: ChannelState, sequence: int, *, limit: int = _PAGE) -> list[St
 
 
 def newest(state: ChannelState, *, max_events: int, max_bytes: int) -> list[StoredEvent]:
-    """Return the newest consecutive events up to the state's head, oldest first, within the limits."""
+    """Return the newest consecutive events up to the state's head, oldest first.
+
+    At most *max_events*, and no more than one over *max_bytes* of data.
+    """
     rows = Event.objects.using(alias()).filter(channel_id=state.pk).order_by("-sequence")
     taken: list[StoredEvent] = []
     size, expected = 0, state.head
-    while len(taken) < max_events and size < max_bytes:
+    while len(taken) < max_events and size <= max_bytes:
         limit = min(_PAGE, max_events - len(taken))
         page = list(_stored(rows.filter(sequence__lte=expected)[:limit], state.name, state.life))
         for event in page:
-            size += len(event.data)
-            if event.sequence != expected or (size > max_bytes and taken):
+            if event.sequence != expected or size > max_bytes:
                 return taken[::-1]
             taken.append(event)
+            size += len(event.data)
             expected -= 1
         if len(page) < limit:
             break

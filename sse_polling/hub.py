@@ -517,7 +517,8 @@ def _look(name: str, known: Position | None, config: Config) -> _Reading:
         events = _follow(state, known)
         if events is not None:
             return _Reading(state=state, events=events)
-    events = history.newest(state, max_events=limits.max_events, max_bytes=limits.max_bytes)
+    # One more than the tail holds: the event that it drops leaves its tag, which cursors are compared with.
+    events = history.newest(state, max_events=limits.max_events + 1, max_bytes=limits.max_bytes)
     return _Reading(state=state, events=events, fresh=True)
 
 

@@ -40,23 +40,25 @@ async def next_batch(
     judged = False
     while True:
         state, tail = live.state, live.tail
+        nowhere = position.life == NOWHERE.life
         if state is None or tail is None:
-            if position.life == NOWHERE.life:
+            if nowhere:
                 return Batch(position)
             if judged:
                 return Batch(position) if position.at_end else _reset(live, position, NOWHERE)
         else:
-            if position.life == NOWHERE.life:
-                position = Position(state.life, 0, NOWHERE.tag)
-            if _fits(live, position):
-                if tail.covers(position.sequence):
-                    entries = tail.after(position.sequence, max_events=max_events, max_bytes=max_bytes)
-                    after = entries[-1].event.position if entries else position
-                    return Batch(after, list(entries))
-                batch = await _from_database(live, position, max_events=max_events, max_bytes=max_bytes)
+            # From nowhere a client goes on at the first event of whichever life there is by now.
+            here = Position(state.life, 0, NOWHERE.tag) if nowhere else position
+            if _fits(live, here):
+                if tail.covers(here.sequence):
+                    entries = tail.after(here.sequence, max_events=max_events, max_bytes=max_bytes)
+                    return Batch(entries[-1].event.position if entries else position, list(entries))
+                batch = await _from_database(
+                    live, here, judged=judged, max_events=max_events, max_bytes=max_bytes
+                )
                 if batch is not None:
                     return batch
-            if judged:
+            if judged and not nowhere:
                 # Neither this process nor the primary knows such a position: another life.
                 return _reset(live, position, await earliest(live))
         # Never judge by what this process happens to know: ask the database first, once for all who wait.
@@ -113,9 +115,12 @@ def _reset(live: LiveChannel, position: Position, after: Position) -> Batch:
 
 
 async def _from_database(
-    live: LiveChannel, position: Position, *, max_events: int, max_bytes: int
+    live: LiveChannel, position: Position, *, judged: bool, max_events: int, max_bytes: int
 ) -> Batch | None:
-    """Return the batch for a reader behind the tail; None if its tag is not that of the stored event."""
+    """Return the batch for a reader behind the tail; None if its tag is not that of the stored event.
+
+    None also if nothing is stored between it and a tail that is not *judged*: of another history, maybe.
+    """
     state = live.state
     if state is None:
         return None
@@ -128,6 +133,8 @@ async def _from_database(
         rows = rows[1:]
     # What lies beyond this process's head was committed, but the tail will bring it in order.
     known = [row for row in rows if row.sequence <= live.tail.head]
+    if not known and not judged:
+        return None
     if not known:
         # All up to the tail is gone; the tail itself may still hold what the table does not.
         base = Position(state.life, live.tail.base, live.tail.tag_at(live.tail.base))

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
@@ -15,7 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from .conf import get_config
 from .connections import registry
-from .door import Answer, answer, method_not_allowed
+from .door import Answer, answer, bad_request, method_not_allowed
 from .lifecycle import capacity, state
 from .threads import give_thread_back
 
@@ -59,13 +60,13 @@ class _ViewRequest:
 @_door
 async def stream(request: HttpRequest, channel: str) -> HttpResponseBase:
     """Stream one channel."""
-    return await _respond(request, [channel], several=False)
+    return await _respond(request, [channel])
 
 
 @_door
 async def streams(request: HttpRequest) -> HttpResponseBase:
     """Stream several channels: ``?channel=a&channel=b``."""
-    return await _respond(request, request.GET.getlist("channel"), several=True)
+    return await _respond(request, [])
 
 
 @_door
@@ -78,12 +79,15 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
     return JsonResponse(body, headers={"Cache-Control": "no-store"})
 
 
-async def _respond(request: HttpRequest, names: list[str], *, several: bool) -> HttpResponseBase:
+async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
     if request.method != "GET":
         return _plain(method_not_allowed(request.method or ""))
-    given = await answer(
-        _ViewRequest(request), names, several=several, finite=not isinstance(request, ASGIRequest)
-    )
+    try:
+        asked = names or request.GET.getlist("channel")
+        finite = not isinstance(request, ASGIRequest)
+        given = await answer(_ViewRequest(request), asked, several=not names, finite=finite)
+    except (SuspiciousOperation, UnicodeError) as error:
+        return _plain(bad_request(error))
     if given.stream is None:
         return _plain(given)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 
-__all__ = ["broken", "in_the_group", "with_a_word"]
+__all__ = ["in_the_group", "with_a_word"]
 
 
 def in_the_group(request: Any, channel: str) -> bool:
@@ -18,8 +18,3 @@ def with_a_word(request: Any, channel: str) -> bool:
     """Let those in who say the word in the query, a header or a cookie of the session's."""
     said = request.GET.get("word") or request.headers.get("X-Word")
     return bool(said == "please" and request.scope["type"] == "http")
-
-
-def broken(request: Any, channel: str) -> bool:
-    """Fail, as a project's code may."""
-    raise LookupError("a rule of the project's own")
