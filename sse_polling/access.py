@@ -18,7 +18,7 @@ from django.utils.module_loading import import_string
 from .conf import Config, Effective
 from .protocol.names import is_own
 
-__all__ = ["AccessRequest", "Visitor", "authenticated", "authorize", "public", "staff"]
+__all__ = ["AccessRequest", "Nobody", "Visitor", "authenticated", "authorize", "public", "staff"]
 
 CACHE_SIZE = 10_000
 # What a client changes from one poll to the next without becoming another.
@@ -48,6 +48,14 @@ async def authenticated(request: AccessRequest, channel: str) -> bool:
 async def staff(request: AccessRequest, channel: str) -> bool:
     """Let staff read every channel."""
     return bool(request.user.is_active and request.user.is_staff)
+
+
+class Nobody:
+    """The user where Django's own accounts are not installed, or nobody loads them."""
+
+    pk = None
+    is_authenticated = is_active = is_staff = is_superuser = False
+    is_anonymous = True
 
 
 @dataclass(frozen=True, slots=True)

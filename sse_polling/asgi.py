@@ -13,6 +13,7 @@ from django.http import QueryDict
 from django.http.request import HttpHeaders
 from django.urls import NoReverseMatch, reverse
 
+from .access import Nobody
 from .conf import get_config
 from .door import Answer, answer, bad_request, method_not_allowed
 from .protocol.burst import Cause
@@ -95,9 +96,7 @@ class _MountRequest:
 
     async def load_user(self) -> Any:
         if not apps.is_installed("django.contrib.auth") or not apps.is_installed("django.contrib.sessions"):
-            from django.contrib.auth.models import AnonymousUser  # importable only where auth is installed
-
-            return AnonymousUser()
+            return Nobody()
         with_user: Any = AuthMiddlewareStack
         await with_user(self._remember)(dict(self.scope), self._receive, self._send)
         return self.user

@@ -136,6 +136,7 @@ class _Reading:
 
 
 hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
+os.register_at_fork(after_in_child=hubs.clear)  # their loops run in the parent
 
 
 class Hub:

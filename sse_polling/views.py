@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from .access import Nobody
 from .conf import get_config
 from .connections import registry
 from .door import Answer, answer, bad_request, method_not_allowed
@@ -54,7 +54,7 @@ class _ViewRequest:
 
     async def load_user(self) -> Any:
         load = getattr(self._request, "auser", None)
-        return await load() if load is not None else AnonymousUser()
+        return await load() if load is not None else Nobody()
 
 
 @_door

@@ -54,6 +54,10 @@ class Sender:
     """The process's own thread and loop: sends wakes, and runs the stream writers of sync code."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as the child of a fork must: its parent's thread is not in it."""
         self._lock = threading.Lock()
         self._waiting: dict[str, Wake] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -136,14 +140,5 @@ class Sender:
 sender = Sender()
 
 
-def _start_anew() -> None:
-    global sender  # noqa: PLW0603 - a child has no thread of its parent's
-    sender = Sender()
-
-
-def _flush() -> None:
-    sender.flush()
-
-
-os.register_at_fork(after_in_child=_start_anew)
-atexit.register(_flush)
+os.register_at_fork(after_in_child=sender.reset)
+atexit.register(sender.flush)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -53,20 +54,14 @@ class AsyncStreamWriter:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if error is None:
-            await self.flush()
-        if self._finish:
-            data = {"status": "failed"} if error is not None else None
-            async with self._lock:
-                await self._store([*self._buffer, prepare_end(self.channel, data)])
-                self._buffer, self._bytes = [], 0
-        elif error is not None:
-            await self.flush()
+        self._failed = None  # what failed before is tried again here
+        data = {"status": "failed"} if error is not None else None
+        await _whole(self._drain([prepare_end(self.channel, data)] if self._finish else []))
 
     async def write(self, data: Any, *, event: str | None = None, key: str | None = None) -> None:
         """Take one event. Raises as :func:`publish` does, and what an earlier flush failed with."""
         self._raise_failed()
-        prepared = prepare(self.channel, Draft(data, event=event or self._event, key=key))
+        prepared = prepare(self.channel, Draft(data, event=self._event if event is None else event, key=key))
         self._buffer.append(prepared)
         self._bytes += len(prepared.data)
         if len(self._buffer) >= MAX_BUFFERED or self._bytes >= MAX_BUFFERED_BYTES or not self._delay:
@@ -78,45 +73,40 @@ class AsyncStreamWriter:
 
     async def end_burst(self) -> None:
         """Store what is buffered and let the streams that send its last event close right after it."""
-        async with self._lock:
-            if self._buffer:
-                last = self._buffer[-1]
-                self._buffer[-1] = NewEvent(
-                    channel=last.channel, event=last.event, data=last.data, key=last.key, ends_burst=True
-                )
-                await self._drain()
-                return
-        if self._last is not None:
-            last_stored = self._last
-            marked = await run(
-                history.mark_burst_end, self.channel, last_stored.life, last_stored.sequence, using=alias()
-            )
-            if marked:
-                send([(self.channel, last_stored.life, last_stored.sequence, True)])
+        await _whole(self._end_burst())
 
     async def flush(self) -> None:
         """Store what is buffered, in one transaction."""
         self._raise_failed()
+        await _whole(self._drain())
+
+    async def _end_burst(self) -> None:
         async with self._lock:
-            await self._drain()
+            last = self._last
+            if self._buffer:
+                self._buffer[-1] = replace(self._buffer[-1], ends_burst=True)
+                await self._store()
+            elif last is not None and await run(
+                history.mark_burst_end, self.channel, last.life, last.sequence, using=alias()
+            ):
+                send([(self.channel, last.life, last.sequence, True)])
 
-    async def _drain(self) -> None:
-        batch = list(self._buffer)
-        if not batch:
-            return
-        await self._store(batch)
-        del self._buffer[: len(batch)]
-        self._bytes = sum(len(each.data) for each in self._buffer)
+    async def _drain(self, more: Sequence[NewEvent] = ()) -> None:
+        async with self._lock:
+            await self._store(more)
 
-    async def _store(self, batch: list[NewEvent]) -> None:
-        # Shielded: a cancelled writer must not leave it open whether the events were stored.
-        self._last = (await asyncio.shield(asyncio.ensure_future(run(store, batch))))[-1]
+    async def _store(self, more: Sequence[NewEvent] = ()) -> None:
+        batch = [*self._buffer, *more]
+        if batch:
+            count = len(self._buffer)
+            self._last = (await run(store, batch))[-1]
+            del self._buffer[:count]
+            self._bytes = sum(len(each.data) for each in self._buffer)
 
     async def _flush_later(self) -> None:
         await asyncio.sleep(self._delay)
         try:
-            async with self._lock:
-                await self._drain()
+            await _whole(self._drain())
         except Exception as error:  # noqa: BLE001 - raised at the writer's next call
             self._failed = error
 
@@ -149,6 +139,11 @@ class StreamWriter:
 
     def flush(self) -> None:
         _call(self._writer.flush())
+
+
+async def _whole(step: Coroutine[Any, Any, None]) -> None:
+    """Let *step* come to its end even if its caller is cancelled: what is stored must leave the buffer."""
+    await asyncio.shield(asyncio.ensure_future(step))
 
 
 def _refuse_atomic() -> None:

@@ -13,13 +13,13 @@ from asgiref.sync import sync_to_async
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.db import connection
+from django.db import connection, connections
 from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from sse_polling import finish, history, publish, publish_many
+from sse_polling import database, finish, history, publish, publish_many
 from sse_polling.admin import erasing, events
 from sse_polling.hub import Hub
 from sse_polling.models import Channel, Event
@@ -242,6 +242,8 @@ async def test_what_is_set_holds_without_a_restart(
         assert live.effective.retention.max_events == 5
     finally:
         hub.stop()
+        database.shutdown()
+        await sync_to_async(connections.close_all)()  # asgiref's thread outlives the test
 
 
 # Channels, erased
@@ -277,7 +279,7 @@ def test_several_are_erased_by_the_action(admin_client: Client) -> None:
     for name in ("a", "b", "c"):
         publish_many(name, range(3))
     keys = list(Channel.objects.filter(name__in=["a", "b"]).values_list("pk", flat=True))
-    asked = admin_client.post(CHANNELS, {"action": "erase_selected", "_selected_action": keys})
+    asked = admin_client.post(CHANNELS, {"action": "delete_selected", "_selected_action": keys})
     assert "a (1 to 3: 3 events) b (1 to 3: 3 events)" in text(asked)
     assert Channel.objects.count() == 3
     assert "Erased: 2 channels, 6 events." in text(erase(admin_client, "a", "b"))
@@ -290,7 +292,7 @@ def test_too_many_at_once_are_refused(admin_client: Client, monkeypatch: pytest.
     for name in ("a", "b", "c"):
         publish(name, "x")
     keys = list(Channel.objects.values_list("pk", flat=True))
-    answer = admin_client.post(CHANNELS, {"action": "erase_selected", "_selected_action": keys}, follow=True)
+    answer = admin_client.post(CHANNELS, {"action": "delete_selected", "_selected_action": keys}, follow=True)
     assert "At most 2 channels can be erased at once." in text(answer)
 
 
@@ -319,7 +321,7 @@ def test_erasing_is_for_those_who_may_delete_channels(client: Client) -> None:
     shown = client.get(page("log"))
     assert "Erase" not in text(shown)
     assert "Delete" not in text(shown)
-    assert "erase_selected" not in client.get(CHANNELS).content.decode()
+    assert "delete_selected" not in client.get(CHANNELS).content.decode()
     assert client.get(page("log", "delete")).status_code == 403
     assert erase(client, "log").status_code == 403
     assert Channel.objects.exists()
@@ -327,7 +329,10 @@ def test_erasing_is_for_those_who_may_delete_channels(client: Client) -> None:
 
 def test_django_s_own_deletion_is_not_offered(admin_client: Client) -> None:
     publish("log", "x")
-    assert "delete_selected" not in admin_client.get(CHANNELS).content.decode()
+    listed = admin_client.get(CHANNELS).content.decode()
+    assert re.findall(r'value="delete_selected">(.*?)<', listed) == [
+        "Erase selected channels and their events"
+    ]
     assert "deletelink" not in admin_client.get(page("log")).content.decode()
 
 
@@ -558,7 +563,7 @@ def every_page(admin_client: Client) -> dict[str, str]:
         "index": "/admin/",
     }
     shown = {name: admin_client.get(address).content.decode() for name, address in addresses.items()}
-    action = {"action": "erase_selected", "_selected_action": keys}
+    action = {"action": "delete_selected", "_selected_action": keys}
     return shown | {"erase several": admin_client.post(CHANNELS, action).content.decode()}
 
 

@@ -98,3 +98,36 @@ def test_no_module_is_called_after_nothing(folder: str) -> None:
     """A name that fits anything tells nothing (STYLE: one noun per module)."""
     vague = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc", "base"}
     assert [path for path in (ROOT / folder).rglob("*.py") if path.stem in vague] == []
+
+
+def test_the_package_works_without_djangos_accounts(tmp_path: Path) -> None:
+    """A project that has no users at all: AUTHORIZE decides by something else."""
+    code = """
+import asyncio, django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["sse_polling"], ROOT_URLCONF="sse_polling.urls", USE_TZ=True,
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "<file>"}},
+    CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    SSE_POLLING={"AUTHORIZE": "sse_polling.access.public", "PRESET": "reclaim"},
+)
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from sse_polling import publish
+publish("a", "hello")
+from sse_polling.asgi import SSEPolling
+sent = []
+async def main():
+    query = b"last_event_id=earliest"
+    scope = {"type": "http", "method": "GET", "path": "/events/a/", "headers": [], "query_string": query}
+    async def receive():
+        await asyncio.sleep(60)
+    async def send(message):
+        sent.append(message)
+    await SSEPolling(None, path="/events/")(scope, receive, send)
+asyncio.run(main())
+print(sent[0]["status"], b"data: hello" in b"".join(each.get("body", b"") for each in sent))
+""".replace("<file>", str(tmp_path / "db.sqlite3"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["200", "True"], done.stderr

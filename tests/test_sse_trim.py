@@ -6,10 +6,12 @@ import io
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connections
 
-from sse_polling import publish_many
+from sse_polling import database, publish_many
 from sse_polling.hub import Hub
 from sse_polling.management.commands import sse_trim
 from sse_polling.models import Channel, Event
@@ -106,8 +108,6 @@ def test_what_cannot_be_is_refused_and_nothing_goes(words: list[str], complaint:
 
 @pytest.mark.django_db(transaction=True)
 async def test_a_reader_in_the_process_notices_an_erased_channel_at_once(settings: Any) -> None:
-    from asgiref.sync import sync_to_async
-
     settings.SSE_POLLING = {"SYNC_SECONDS": 60}
     hub = Hub.current()
     try:
@@ -118,3 +118,5 @@ async def test_a_reader_in_the_process_notices_an_erased_channel_at_once(setting
         assert live.state is None
     finally:
         hub.stop()
+        database.shutdown()
+        await sync_to_async(connections.close_all)()  # asgiref's thread outlives the test

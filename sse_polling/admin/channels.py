@@ -54,7 +54,7 @@ class ChannelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscript
     search_fields = ("name",)
     ordering = ("name",)
     show_full_result_count = False
-    actions = ("erase_selected",)
+    actions = ("delete_selected",)  # by its name it replaces the one that Django adds everywhere
     readonly_fields = ("head", "retained", "life", "created", "published", "finished", "effective_settings")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
@@ -132,13 +132,8 @@ class ChannelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscript
         erase = path("erase/", self.admin_site.admin_view(self.erase_view), name="sse_polling_channel_erase")
         return [erase, *super().get_urls()]
 
-    def get_actions(self, request: HttpRequest) -> Any:
-        actions = super().get_actions(request)
-        actions.pop("delete_selected", None)
-        return actions
-
     @admin.action(permissions=["delete"], description=_("Erase selected channels and their events"))
-    def erase_selected(self, request: HttpRequest, queryset: QuerySet[Channel]) -> HttpResponse | None:
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Channel]) -> HttpResponse | None:
         channels = list(queryset[: MAX_ERASED + 1])
         if len(channels) > MAX_ERASED:
             self.message_user(

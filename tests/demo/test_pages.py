@@ -20,6 +20,9 @@ from project.csp import POLICY
 from tests.demo.conftest import Demo
 from tests.harness.chromium import open_page
 
+# A browser, a server and an agent share two cores with other tests.
+expect.set_options(timeout=20_000)
+
 PAGES = ["/", "/ask/", "/machine/", "/crowd/", "/read/log/", "/read/machine/", "/nowhere/", "/read/a%20b/"]
 
 

@@ -216,7 +216,9 @@ class Ledger:
         assert before == NOWHERE or before.life == after.life, f"{model.name}: a trimmed gap from {before} to {after}"
         heads = [v.head for v in model.versions if v.head is not None and v.head.place.life == after.life]
         for head in heads:
-            if not Version(head, None).has(before._replace(life=after.life)) or head.place.sequence < last:
+            # Another history is noticed as long as the row at that position is retained.
+            same = Version(head, None).has(before._replace(life=after.life))
+            if head.place.sequence < last or not (same or head.at(before.sequence) in model.removed):
                 continue
             node, missing = head.at(last), []
             while node is not None and node.place.sequence > before.sequence:

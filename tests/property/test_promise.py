@@ -21,7 +21,7 @@ def test_the_promise_holds() -> None:
             stateful_step_count=40,
             deadline=None,
             phases=[Phase.generate] if 'NOSHRINK' in os.environ else [Phase.generate, Phase.shrink],
-            derandomize=True,
+            derandomize="SSE_POLLING_RANDOM" not in os.environ,
             database=None,
             suppress_health_check=list(HealthCheck),
         ),

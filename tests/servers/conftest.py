@@ -110,7 +110,9 @@ def small_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
             "MAX_SOCKETS": 2,
             "BREAKER": {"threshold": 1, "retry_after_seconds": 7},
             "BURST": {"max_events": 10, "hold_seconds": 0, "linger_seconds": 0},
-            "CHANNELS": [("held.*", {"BURST": {"hold_seconds": 60, "linger_seconds": 60, "max_seconds": 90}})],
+            "CHANNELS": [
+                ("held.*", {"BURST": {"hold_seconds": 60, "linger_seconds": 60, "max_seconds": 90}})
+            ],
             "PRIMING": "data",
             "CLOSE_SOCKET": False,
         },

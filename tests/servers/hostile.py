@@ -11,9 +11,39 @@ from urllib.parse import quote, quote_from_bytes
 __all__ = ["Hostile", "Hostility"]
 
 #: What fills a near miss: ends of lines, NUL, brackets, what URLs and cursors are made of, odd Unicode.
-ODD = "\x00\r\n\t \x7f\x1b%&=?#/\\;:,<>\"'`{}[]|^~_-.*!$()+@ä\u2028\ufeff\u202e\U0001f600\ud7ff" + string.hexdigits
-NUMBERS = ["-1", "0", "00", "1e3", "0x10", "9" * 19, "9" * 30, str(2**63 - 1), str(2**63), "NaN", "٣", "+1", " 1"]
-METHODS = ["POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "get", "Get", "G-E.T", "M" * 60]
+ODD = (
+    "\x00\r\n\t \x7f\x1b%&=?#/\\;:,<>\"'`{}[]|^~_-.*!$()+@ä\u2028\ufeff\u202e\U0001f600\ud7ff"
+    + string.hexdigits
+)
+NUMBERS = [
+    "-1",
+    "0",
+    "00",
+    "1e3",
+    "0x10",
+    "9" * 19,
+    "9" * 30,
+    str(2**63 - 1),
+    str(2**63),
+    "NaN",
+    "٣",
+    "+1",
+    " 1",
+]
+METHODS = [
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "HEAD",
+    "OPTIONS",
+    "TRACE",
+    "PROPFIND",
+    "get",
+    "Get",
+    "G-E.T",
+    "M" * 60,
+]
 TYPES = [
     "application/json",
     "application/x-www-form-urlencoded",
@@ -86,18 +116,27 @@ class Hostility:
         if how == 0:
             return self.odd(60)
         if how == 1:
-            return self.one_of(["x", "9", ".", "_", "~", "-", "ä"]) * self.rng.choice([1, 16, 1023, 1024, 1025, 4000])
+            return self.one_of(["x", "9", ".", "_", "~", "-", "ä"]) * self.rng.choice(
+                [1, 16, 1023, 1024, 1025, 4000]
+            )
         if how == 2:
             life, sequence, tag = self.one_of(self.cursors).split(".")
-            return ".".join(self.rng.sample([life, sequence, tag, self.one_of(NUMBERS), "-"], self.rng.randint(1, 5)))
+            return ".".join(
+                self.rng.sample([life, sequence, tag, self.one_of(NUMBERS), "-"], self.rng.randint(1, 5))
+            )
         if how == 3:
             life, _, tag = self.one_of(self.cursors).split(".")
             return f"{life}.{self.one_of(NUMBERS)}.{tag}"
         if how == 4:
-            parts = [f"{self.rng.randrange(16**12):012x}.{self.one_of(self.cursors)}" for _ in range(self.rng.randint(1, 12))]
+            parts = [
+                f"{self.rng.randrange(16**12):012x}.{self.one_of(self.cursors)}"
+                for _ in range(self.rng.randint(1, 12))
+            ]
             return "_".join(parts)
         if how == 5:
-            return self.one_of(["earliest", "EARLIEST", "earliest ", "now", "null", "undefined", "0", "-.0.-", "-.1.-"])
+            return self.one_of(
+                ["earliest", "EARLIEST", "earliest ", "now", "null", "undefined", "0", "-.0.-", "-.1.-"]
+            )
         return self.near(self.one_of(self.cursors))
 
     def some_channel(self) -> str:
@@ -105,7 +144,9 @@ class Hostility:
         if how == 0:
             return self.odd(30)
         if how == 1:
-            return self.one_of([".", "..", "...", "a/b", "../../etc/passwd", "%2e%2e", "ack", "poll", "ws", "metrics"])
+            return self.one_of(
+                [".", "..", "...", "a/b", "../../etc/passwd", "%2e%2e", "ack", "poll", "ws", "metrics"]
+            )
         if how == 2:
             return self.one_of("a.:~_-") * self.rng.choice([1, 199, 200, 201, 3000])
         if how == 3:
@@ -124,7 +165,9 @@ class Hostility:
         if how == 2:
             return quote(quote(text, safe=""), safe="")
         if how == 3:
-            return quote(text, safe="") + self.one_of(["%", "%z", "%0", "%00", "%ff%fe", "%u0041", "%C0%80", "%ED%A0%80"])
+            return quote(text, safe="") + self.one_of(
+                ["%", "%z", "%0", "%00", "%ff%fe", "%u0041", "%C0%80", "%ED%A0%80"]
+            )
         return quote(text, safe="")
 
     # Inputs
@@ -138,7 +181,11 @@ class Hostility:
         body: bytes = b"",
         host: str = "127.0.0.1",
     ) -> Hostile:
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
+        lines = [
+            f"{method} {target} HTTP/1.1",
+            f"Host: {host}",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
         if body or method in ("POST", "PUT", "PATCH"):
             lines.append(f"Content-Length: {len(body)}")
         return Hostile(kind, "\r\n".join(lines).encode() + b"\r\n\r\n" + body, method=method)
@@ -167,16 +214,24 @@ class Hostility:
         return self.request("channel", "/events/?" + "&".join(f"channel={name}" for name in names))
 
     def query(self) -> Hostile:
-        name = self.one_of(["channel", "last_event_id", "client", "busy", "wait", "", "x", "channel[]", "CHANNEL"])
+        name = self.one_of(
+            ["channel", "last_event_id", "client", "busy", "wait", "", "x", "channel[]", "CHANNEL"]
+        )
         how = self.rng.randrange(6)
         if how == 0:
-            return self.request("query", self.stream(*[(name, self.percent(self.odd(8)))] * self.rng.randint(2, 40)))
+            return self.request(
+                "query", self.stream(*[(name, self.percent(self.odd(8)))] * self.rng.randint(2, 40))
+            )
         if how == 1:
             return self.request("query", self.stream(("client", self.percent(self.odd(70)))))
         if how == 2:
-            return self.request("query", self.stream() + "&" * self.rng.randint(1, 1200) + "=" * self.rng.randint(0, 9))
+            return self.request(
+                "query", self.stream() + "&" * self.rng.randint(1, 1200) + "=" * self.rng.randint(0, 9)
+            )
         if how == 3:
-            return self.request("query", self.stream() + "".join(self.rng.choices("%=&?;+/:@!$'()*,-._~a1", k=300)))
+            return self.request(
+                "query", self.stream() + "".join(self.rng.choices("%=&?;+/:@!$'()*,-._~a1", k=300))
+            )
         if how == 4:
             return self.request("query", self.stream((name, "a" * self.rng.choice([1, 1000, 7000]))))
         return self.request("query", self.stream((name, self.percent(self.odd(60)))))
@@ -185,20 +240,32 @@ class Hostility:
         value = "".join(each for each in self.odd(60) if each.isprintable())
         how = self.rng.randrange(7)
         if how == 0:
-            return self.request("headers", self.stream(), ("Cookie", self.one_of(["sessionid=", "", ";;;", "a" * 3000]) + value))
+            return self.request(
+                "headers",
+                self.stream(),
+                ("Cookie", self.one_of(["sessionid=", "", ";;;", "a" * 3000]) + value),
+            )
         if how == 1:
-            host = self.one_of(["", "example.org", "127.0.0.1:99999", "[::1", "a b", "127.0.0.1, evil", value.strip()])
+            host = self.one_of(
+                ["", "example.org", "127.0.0.1:99999", "[::1", "a b", "127.0.0.1, evil", value.strip()]
+            )
             return self.request("headers", self.stream(), host=host)
         if how == 2:
-            return self.request("headers", self.stream(), *[("Last-Event-ID", value)] * self.rng.randint(2, 5))
+            return self.request(
+                "headers", self.stream(), *[("Last-Event-ID", value)] * self.rng.randint(2, 5)
+            )
         if how == 3:
-            name = self.one_of(["Accept", "Accept-Encoding", "Accept-Language", "Range", "If-None-Match", "Origin"])
+            name = self.one_of(
+                ["Accept", "Accept-Encoding", "Accept-Language", "Range", "If-None-Match", "Origin"]
+            )
             return self.request("headers", self.stream(), (name, value))
         if how == 4:
             many = [(f"X-{number}", value) for number in range(self.rng.randint(10, 60))]
             return self.request("headers", self.stream(), *many)
         if how == 5:
-            name = self.one_of(["X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-IP", "X-Original-URL"])
+            name = self.one_of(
+                ["X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-IP", "X-Original-URL"]
+            )
             return self.request("headers", self.stream(), (name, value), ("X-SSE-Stream", value))
         body = self.rng.randbytes(self.rng.randint(1, 2000))
         return self.request("headers", self.stream(), ("Content-Type", self.one_of(TYPES)), body=body)
@@ -206,12 +273,27 @@ class Hostility:
     def method(self) -> Hostile:
         method = self.one_of(METHODS)
         body = self.one_of(
-            ["", "{", '{"channel": "a", "data": 1}', "channel=a&data=1", "--x\r\n\r\nname\r\n--x--", "\x00" * 50, "ä" * 3000]
+            [
+                "",
+                "{",
+                '{"channel": "a", "data": 1}',
+                "channel=a&data=1",
+                "--x\r\n\r\nname\r\n--x--",
+                "\x00" * 50,
+                "ä" * 3000,
+            ]
         ).encode()
         if method in ("HEAD", "TRACE"):
             body = b""
         target = self.one_of(
-            ["/events/", "/events/a/", "/events/ready/", "/events/ack/", "/events/poll/", "/events/a/?last_event_id=x"]
+            [
+                "/events/",
+                "/events/a/",
+                "/events/ready/",
+                "/events/ack/",
+                "/events/poll/",
+                "/events/a/?last_event_id=x",
+            ]
         )
         return self.request("method", target, ("Content-Type", self.one_of(TYPES)), method=method, body=body)
 
@@ -226,12 +308,26 @@ class Hostility:
             at = self.rng.randrange(len(good))
             raw = good[:at] + self.rng.randbytes(self.rng.randint(1, 4)) + good[at:]
         elif how == 3:
-            lines = [b"Transfer-Encoding: chunked", b"Content-Length: 5", b"Content-Length: -1", b": x", b"a b: c", b" d: e"]
+            lines = [
+                b"Transfer-Encoding: chunked",
+                b"Content-Length: 5",
+                b"Content-Length: -1",
+                b": x",
+                b"a b: c",
+                b" d: e",
+            ]
             bad = b"\r\n".join(self.rng.sample(lines, self.rng.randint(1, 3)))
             raw = good[:-2] + bad + b"\r\n\r\n" + self.one_of(["0\r\n\r\n", "5\r\nab", "zz\r\n", ""]).encode()
         elif how == 4:
             first = self.one_of(
-                ["GET", "GET  /", "GET /events/a/", "GET /events/a/ HTTP/9.9", "GET * HTTP/1.1", "GET http://[/ HTTP/1.1"]
+                [
+                    "GET",
+                    "GET  /",
+                    "GET /events/a/",
+                    "GET /events/a/ HTTP/9.9",
+                    "GET * HTTP/1.1",
+                    "GET http://[/ HTTP/1.1",
+                ]
             )
             raw = first.encode() + b"\r\nHost: 127.0.0.1\r\n\r\n"
         else:

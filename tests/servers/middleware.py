@@ -36,7 +36,9 @@ def policy(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest]
     return answer
 
 
-def stamp(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+def stamp(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
     """Add a header, as sync middleware without an async half: the view then runs below a thread."""
 
     def answer(request: HttpRequest) -> HttpResponseBase:

@@ -45,7 +45,9 @@ async def test_by_default_only_a_logged_in_user_reads(served: Served, user: Mapp
     assert [message.data for message in parse(response.body)] == ["a"]
 
 
-async def test_a_user_who_logs_out_is_refused_at_the_next_reconnect(served: Served, strict_site: Site) -> None:
+async def test_a_user_who_logs_out_is_refused_at_the_next_reconnect(
+    served: Served, strict_site: Site
+) -> None:
     channel = fresh("users")
     cookies = strict_site.session(fresh("user").replace(".", "-"))
     client = served.client(channel, cookies=cookies)
@@ -62,7 +64,8 @@ async def test_an_inactive_user_is_refused(served: Served, strict_site: Site) ->
     channel, name = fresh("users"), fresh("user").replace(".", "-")
     cookies = strict_site.session(name)
     served.shell.run(
-        "from django.contrib.auth.models import User\nUser.objects.filter(username=name).update(is_active=False)",
+        "from django.contrib.auth.models import User\n"
+        "User.objects.filter(username=name).update(is_active=False)",
         name=name,
     )
     assert await status(served, channel, cookies) == 403

@@ -45,7 +45,9 @@ async def state(page: Page) -> dict[str, Any]:
     return found
 
 
-async def until(page: Page, condition: Callable[[dict[str, Any]], bool], *, deadline: float) -> dict[str, Any]:
+async def until(
+    page: Page, condition: Callable[[dict[str, Any]], bool], *, deadline: float
+) -> dict[str, Any]:
     """Wait for what the page has seen; return it."""
     ends = time.monotonic() + deadline
     while not condition(found := await state(page)):
@@ -73,7 +75,9 @@ async def test_every_line_of_a_long_text_reaches_a_browser_once_and_in_order(
     """The demo as it is: `sse_publish log -` on one side, a plain EventSource on the other."""
     lines = real_lines(50_000)
     site = Site(tmp_path, settings="project.settings", env={"DJANGO_VAR": str(tmp_path / "var")})
-    server = serve(site, kind="daphne", app="project.asgi:application", arguments=["--access-log", "/dev/null"])
+    server = serve(
+        site, kind="daphne", app="project.asgi:application", arguments=["--access-log", "/dev/null"]
+    )
     async with open_page(screenshots=tmp_path) as page:
         await read(page, server, "/events/log/?last_event_id=earliest")
         publishing = asyncio.create_task(

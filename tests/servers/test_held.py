@@ -120,7 +120,9 @@ async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_desc
         assert server.threads() < 16
         assert shared_postgres.connections() <= 2
 
-        await asyncio.to_thread(server.publish, channel, events=[{"data": "a"}, {"data": "b", "ends_burst": True}])
+        await asyncio.to_thread(
+            server.publish, channel, events=[{"data": "a"}, {"data": "b", "ends_burst": True}]
+        )
         async with asyncio.timeout(60):
             last = max(await asyncio.gather(*(reader.read_to_the_end() for reader in readers)))
         for reader in readers:
@@ -131,4 +133,6 @@ async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_desc
             figures["seconds to idle descriptors"] = round(time.monotonic() - last, 2)
         assert server.threads() < 16
     assert "Traceback" not in server.log(), server.log_tail()
-    logger.info("%s streams at the %s of %s: %s", STREAMS, door, kind, figures)  # shown with --log-cli-level=INFO
+    logger.info(
+        "%s streams at the %s of %s: %s", STREAMS, door, kind, figures
+    )  # shown with --log-cli-level=INFO

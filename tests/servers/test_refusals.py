@@ -37,7 +37,9 @@ POLITE = {"busy": "stream"}
         ("/events/a/?client=short", "client has 16 to 64"),
     ],
 )
-async def test_a_bad_request_is_answered_400_with_a_sentence(served: Served, address: str, words: str) -> None:
+async def test_a_bad_request_is_answered_400_with_a_sentence(
+    served: Served, address: str, words: str
+) -> None:
     response = await request(served.server.url + address)
     assert response.status == 400, response.text
     assert response.header("content-type") == "text/plain; charset=utf-8"

@@ -47,10 +47,12 @@ async def test_clients_continue_exactly_over_a_restart(served: Served, how: str)
 async def test_a_stream_that_was_told_to_stop_in_mid_burst_ends_or_is_cut_and_goes_on(served: Served) -> None:
     """SIGTERM while a client reads a burst byte by byte; the next process sends the rest."""
     channel = fresh("short")
-    await asyncio.to_thread(served.shell.publish, channel, *(f"{number} " + "x" * 20_000 for number in range(60)))
+    await asyncio.to_thread(
+        served.shell.publish, channel, *(f"{number} " + "x" * 20_000 for number in range(60))
+    )
     client = served.client(channel, query=EARLIEST, reconnect_seconds=0.01)
     reading = asyncio.create_task(client.read_until(60, deadline=60))
-    await eventually(lambda: 2 <= len(client.data))
+    await eventually(lambda: len(client.data) >= 2)
     await asyncio.to_thread(served.server.restart)
     await reading
     assert [data.split()[0] for data in client.data] == [str(number) for number in range(60)]

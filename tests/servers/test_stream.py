@@ -103,7 +103,9 @@ async def test_earliest_starts_at_the_first_retained_event(served: Served) -> No
     served.shell.publish(other, *numbers(1, 8))
     trim(served, other, keep=3)
     messages = await served.messages(other, query=EARLIEST)
-    assert [(message.type, message.data) for message in messages] == [("message", each) for each in numbers(6, 8)]
+    assert [(message.type, message.data) for message in messages] == [
+        ("message", each) for each in numbers(6, 8)
+    ]
 
 
 async def test_the_header_wins_over_the_query(served: Served) -> None:
@@ -123,7 +125,9 @@ async def test_cursor_is_the_id_of_now(served: Served) -> None:
     served.server.publish(channel, "after")
     messages = await served.messages(channel, query={"last_event_id": now})
     assert [message.data for message in messages] == ["after"]
-    assert messages[0].last_event_id == served.shell.run("result = sse_polling.cursor(channel)", channel=channel)
+    assert messages[0].last_event_id == served.shell.run(
+        "result = sse_polling.cursor(channel)", channel=channel
+    )
 
 
 # Bursts
@@ -135,7 +139,12 @@ async def test_bursts_follow_each_other_exactly(served: Served) -> None:
     client = await served.client(channel, query=EARLIEST).read_until(35, deadline=30)
     assert client.data == numbers(1, 35)
     assert client.ids == ids
-    assert [sum(entry.response == index for entry in client.transcript) for index in range(4)] == [10, 10, 10, 5]
+    assert [sum(entry.response == index for entry in client.transcript) for index in range(4)] == [
+        10,
+        10,
+        10,
+        5,
+    ]
     assert client.cursors_sent == ["", ids[9], ids[19], ids[29]]
     for response in client.responses[:3]:
         assert response.complete
@@ -246,7 +255,9 @@ async def test_a_big_event_is_never_split_over_two_chunks(served: Served) -> Non
 
 async def test_a_client_cut_anywhere_misses_and_repeats_nothing(served: Served) -> None:
     channel = fresh()
-    ids = served.shell.publish(channel, "start", *(f"{number} " + "x" * (number % 50) for number in range(60)))
+    ids = served.shell.publish(
+        channel, "start", *(f"{number} " + "x" * (number % 50) for number in range(60))
+    )
     rng = random.Random(f"cuts of {served.door} {served.server.kind}")
     cuts = [Cut(rng.randint(1, 1_500), rng.choice(["fin", "rst"])) for _ in range(25)]
     client = served.client(channel, query={"last_event_id": ids[0]}, cuts=cuts)
@@ -451,9 +462,7 @@ def trim(served: Served, channel: str, *, keep: int) -> None:
 
 
 def erase(served: Served, channel: str) -> None:
-    served.shell.run(
-        "from sse_polling import history\nlist(history.erase(channel))", channel=channel
-    )
+    served.shell.run("from sse_polling import history\nlist(history.erase(channel))", channel=channel)
 
 
 def test_the_client_of_these_tests_is_not_the_packages_own() -> None:

@@ -1,0 +1,571 @@
+"""The hub: wakes, one reading for all, holes, comparison of heads, tasks that die, and its bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.test import override_settings
+
+from sse_polling import finish, history, hub, publish, publish_many, supervisor
+from sse_polling.hub import Hub, LiveChannel, Waiter
+from sse_polling.models import Channel, Event
+from tests.timeless import Timeless, timeless
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+
+@pytest.fixture
+def time() -> Iterator[Timeless]:
+    with timeless() as machine:
+        yield machine
+
+
+@pytest.fixture
+def one(time: Timeless) -> Iterator[Hub]:
+    """A hub without its side tasks: nothing happens but what the test asks for."""
+    made = Hub(time.loop)
+    yield made
+    made.stop()
+    time.settle()
+
+
+def opened(time: Timeless, one: Hub, name: str = "a") -> LiveChannel:
+    (live,) = time.run(one.open([name]))
+    return live
+
+
+def tail_of(live: LiveChannel) -> list[str]:
+    assert live.tail is not None
+    return [entry.event.data for entry in live.tail.after(live.tail.base, max_events=10**6, max_bytes=10**9)]
+
+
+def wake(one: Hub, name: str = "a", *, sequence: int, ends_burst: bool = False) -> None:
+    row = Channel.objects.get(name=name)
+    one.wake(name, row.life, sequence, ends_burst=ends_burst)
+
+
+# Loading
+
+
+def test_a_cold_start_is_one_load_however_many_wait(time: Timeless, one: Hub) -> None:
+    publish_many("a", range(5))
+    time.slow = True
+    waiting = [time.start(one.open(["a"])) for _ in range(1000)]
+    assert len(time.jobs) == 1
+    time.arrive()
+    assert time.queries == 1
+    assert all(task.done() for task in waiting)
+    assert tail_of(waiting[0].result()[0]) == ["0", "1", "2", "3", "4"]
+
+
+def test_those_who_come_during_a_load_cost_one_more_look_and_not_one_each(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    time.slow = True
+    first = time.start(one.open(["a"]))
+    time.look()
+    late = [time.start(one.open(["a"])) for _ in range(1000)]
+    time.slow = False
+    time.settle()
+    assert first.done()
+    assert all(task.done() for task in late)
+    assert time.queries <= 2
+
+
+def test_a_warm_channel_is_opened_without_the_database(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    opened(time, one)
+    before = time.queries
+    for _ in range(10):
+        opened(time, one)
+    assert time.queries == before
+
+
+def test_a_load_is_bounded_by_the_tail_and_leaves_the_tag_before_it(time: Timeless, one: Hub) -> None:
+    events = publish_many("a", range(30))
+    with override_settings(SSE_POLLING={"TAIL": {"max_events": 10}}):
+        live = opened(time, one)
+    assert tail_of(live) == [str(number) for number in range(20, 30)]
+    assert live.tail is not None
+    assert live.tail.tag_at(20) == events[19].tag
+
+
+def test_a_load_is_bounded_in_bytes_and_leaves_the_tag_before_it(time: Timeless, one: Hub) -> None:
+    events = publish_many("a", ["x" * 4000, *"abc"])
+    with override_settings(SSE_POLLING={"TAIL": {"max_bytes": 4000}}):
+        live = opened(time, one)
+    assert tail_of(live) == ["a", "b", "c"]
+    assert live.tail is not None
+    assert live.tail.tag_at(1) == events[0].tag
+
+
+def test_a_failed_load_reaches_all_who_wait_and_the_next_tries_again(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    time.slow, time.fail = True, OperationalError("away")
+    waiting = [time.start(one.open(["a"])) for _ in range(3)]
+    time.slow = False
+    time.settle()
+    assert [str(task.exception()) for task in waiting] == ["away"] * 3
+    time.fail = None
+    assert tail_of(opened(time, one)) == ["0"]
+
+
+def test_who_leaves_while_a_load_is_on_its_way_does_not_end_it_for_the_others(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    time.slow = True
+    first, second = time.start(one.open(["a"])), time.start(one.open(["a"]))
+    first.cancel()
+    time.slow = False
+    time.settle()
+    assert first.cancelled()
+    assert tail_of(second.result()[0]) == ["0"]
+
+
+# Wakes
+
+
+def test_a_wake_brings_what_was_published(time: Timeless, one: Hub) -> None:
+    live = opened(time, one)
+    waiter = Waiter()
+    live.waiters.add(waiter)
+    publish("a", "0")
+    wake(one, sequence=1)
+    time.settle()
+    assert tail_of(live) == ["0"]
+    assert waiter._set
+    live.waiters.clear()
+
+
+@pytest.mark.parametrize("order", [[5], [3, 1, 4, 2, 5], [5, 5, 1], [1, 5], [2, 4]])
+def test_lost_repeated_and_reordered_wakes_leave_no_hole(time: Timeless, one: Hub, order: list[int]) -> None:
+    """Wakes carry no data: whatever arrives, the tail is filled from the database, densely."""
+    publish("a", "0")
+    live = opened(time, one)
+    publish_many("a", range(1, 6))
+    for sequence in order:
+        wake(one, sequence=sequence)
+        time.settle()
+    assert tail_of(live) == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_burst_of_wakes_is_one_reading(time: Timeless, one: Hub) -> None:
+    live = opened(time, one)
+    publish_many("a", range(200))
+    before = time.queries
+    for sequence in range(1, 201):
+        wake(one, sequence=sequence)
+    time.settle()
+    assert time.queries == before + 1
+    assert len(tail_of(live)) == 200
+
+
+def test_a_wake_while_the_database_is_read_causes_another_reading(time: Timeless, one: Hub) -> None:
+    """The reading may have looked before the commit: what it missed must not wait for the next wake."""
+    publish("a", "0")
+    live = opened(time, one)
+    publish("a", "1")
+    time.slow = True
+    wake(one, sequence=2)
+    time.settle()
+    time.look()
+    publish("a", "2")
+    wake(one, sequence=3)
+    time.slow = False
+    time.settle()
+    assert tail_of(live) == ["0", "1", "2"]
+
+
+def test_a_wake_for_what_is_known_costs_nothing(time: Timeless, one: Hub) -> None:
+    publish_many("a", range(3))
+    opened(time, one)
+    before = time.queries
+    for sequence in (1, 2, 3, 3):
+        wake(one, sequence=sequence)
+    one.wake("b", "life", 1)
+    time.settle()
+    assert time.queries == before
+
+
+def test_a_wake_of_another_life_reads_the_channel_anew(time: Timeless, one: Hub) -> None:
+    publish_many("a", range(3))
+    live = opened(time, one)
+    list(history.erase("a"))
+    publish("a", "new")
+    wake(one, sequence=1)
+    time.settle()
+    assert tail_of(live) == ["new"]
+
+
+def test_a_late_wish_to_end_the_burst_reaches_the_last_event(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    live = opened(time, one)
+    waiter = Waiter()
+    live.waiters.add(waiter)
+    wake(one, sequence=1, ends_burst=True)
+    assert live.tail is not None
+    last = live.tail.last()
+    assert last is not None
+    assert last.ends_burst
+    assert waiter._set
+    live.waiters.clear()
+
+
+def test_more_than_a_tail_holds_starts_it_anew(time: Timeless, one: Hub) -> None:
+    with override_settings(SSE_POLLING={"TAIL": {"max_events": 5}}):
+        publish_many("a", range(3))
+        live = opened(time, one)
+        publish_many("a", range(3, 20))
+        wake(one, sequence=20)
+        time.settle()
+    assert tail_of(live) == ["15", "16", "17", "18", "19"]
+
+
+# Comparing heads
+
+
+@pytest.mark.parametrize("known", [0, 1, 3])
+def test_comparing_heads_notices_every_lost_wake(time: Timeless, one: Hub, known: int) -> None:
+    """Also on a channel that nobody had published to, whose tail is empty."""
+    if known:
+        publish_many("a", range(known))
+    live = opened(time, one)
+    publish("a", "lost")
+    time.run(one.compare())
+    time.settle()
+    assert tail_of(live)[-1] == "lost"
+
+
+def test_comparing_heads_notices_a_lost_wake_behind_a_tail_that_was_emptied(time: Timeless, one: Hub) -> None:
+    publish_many("a", range(3))
+    live = opened(time, one)
+    assert live.tail is not None
+    live.tail.clear()
+    publish("a", "lost")
+    time.run(one.compare())
+    time.settle()
+    assert tail_of(live) == ["lost"]
+
+
+def test_comparing_heads_is_one_query_for_all(time: Timeless, one: Hub) -> None:
+    for name in "abcdef":
+        publish(name, "0")
+        opened(time, one, name)
+    before = time.queries
+    time.run(one.compare())
+    assert time.queries == before + 1
+
+
+def test_comparing_heads_notices_another_history_of_the_same_length(time: Timeless, one: Hub) -> None:
+    publish_many("a", range(3))
+    live = opened(time, one)
+    Event.objects.filter(sequence=3).update(tag="other", data="other")
+    Channel.objects.update(head_tag="other")
+    time.run(one.compare())
+    time.settle()
+    assert tail_of(live) == ["0", "1", "other"]
+
+
+def test_comparing_heads_notices_a_channel_that_is_gone(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    live = opened(time, one)
+    list(history.erase("a"))
+    time.run(one.compare())
+    time.settle()
+    assert live.state is None
+    assert tail_of(live) == []
+
+
+def test_an_operators_wish_is_noticed(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    live = opened(time, one)
+    Channel.objects.update(preset="live")
+    time.run(one.compare())
+    time.settle()
+    assert live.effective is not None
+    assert live.effective.preset == "live"
+
+
+# Another history under a tail
+
+
+def test_a_tail_does_not_follow_another_history(time: Timeless, one: Hub) -> None:
+    """A backup was restored, and more was published than was lost: the sequences alone fit."""
+    publish_many("a", range(3))
+    live = opened(time, one)
+    Event.objects.filter(sequence=3).delete()
+    Channel.objects.update(head=2, head_tag=Event.objects.get(sequence=2).tag)
+    publish_many("a", ["2'", "3'"])
+    wake(one, sequence=4)
+    time.settle()
+    assert tail_of(live) == ["0", "1", "2'", "3'"]
+
+
+def test_a_hole_in_the_table_never_becomes_a_hole_in_a_tail(time: Timeless, one: Hub) -> None:
+    publish_many("a", range(2))
+    live = opened(time, one)
+    publish_many("a", range(2, 6))
+    Event.objects.filter(sequence=4).delete()
+    wake(one, sequence=6)
+    time.settle()
+    assert live.tail is not None
+    assert (live.tail.base, live.tail.head) == (4, 6)
+    assert tail_of(live) == ["4", "5"]
+
+
+# Bounds
+
+
+def test_all_tails_together_are_bounded_and_the_least_used_go_first(time: Timeless, one: Hub) -> None:
+    with override_settings(SSE_POLLING={"TAIL": {"total_bytes": 10_000}}):
+        for name in "abc":
+            publish(name, "x" * 1000)
+            opened(time, one, name)
+        live = {name: each for name, each in one._channels.items() if each.tail is not None}
+        assert one.bytes <= 10_000
+        assert [name for name in "abc" if tail_of(live[name])] == ["b", "c"]
+        publish("b", "x" * 9000)
+        wake(one, "b", sequence=2)
+        time.settle()
+    assert one.bytes == sum(each.tail.bytes for each in one._channels.values() if each.tail) == 0
+    assert live["b"].position.sequence == 2
+
+
+def test_channels_that_nobody_published_to_are_bounded(time: Timeless, one: Hub) -> None:
+    with override_settings(SSE_POLLING={"TAIL": {"max_unknown_channels": 3}}):
+        held = opened(time, one, "held")
+        held.waiters.add(Waiter())
+        for number in range(20):
+            opened(time, one, f"unknown.{number}")
+        assert len(one._channels) <= 5
+        assert one._channels["held"] is held
+        held.waiters.clear()
+
+
+def test_a_channel_that_was_published_to_is_no_longer_one_of_them(time: Timeless, one: Hub) -> None:
+    opened(time, one, "a")
+    publish("a", "0")
+    wake(one, sequence=1)
+    time.settle()
+    with override_settings(SSE_POLLING={"TAIL": {"max_unknown_channels": 1}}):
+        for number in range(5):
+            opened(time, one, f"unknown.{number}")
+    assert "a" in one._channels
+
+
+def test_channels_that_nobody_reads_are_let_go_and_what_they_held_is_given_back(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    publish("b", "0")
+    opened(time, one, "a")
+    held = opened(time, one, "b")
+    held.waiters.add(Waiter())
+    time.advance(121)
+    time.run(one._tidy())
+    assert list(one._channels) == ["b"]
+    assert held.tail is not None
+    assert one.bytes == held.tail.bytes
+    held.waiters.clear()
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_channel_let_go_while_it_was_read_leaves_nothing_behind(
+    time: Timeless, one: Hub, published: bool
+) -> None:
+    if published:
+        publish("a", "0")
+    time.slow = True
+    task = time.start(one.open(["a"]))
+    task.cancel()
+    time.advance(200)
+    tidying = time.start(one._tidy())
+    time.slow = False
+    time.settle()
+    assert tidying.done()
+    assert one.bytes == sum(each.tail.bytes for each in one._channels.values() if each.tail is not None)
+    assert set(one._unknown) <= set(one._channels)
+    time.advance(200)
+    time.run(one._tidy())
+    assert (one.bytes, len(one._channels), len(one._unknown)) == (0, 0, 0)
+
+
+# Judging
+
+
+def test_a_thousand_strange_cursors_cost_ten_readings_a_second(time: Timeless, one: Hub) -> None:
+    publish("a", "0")
+    live = opened(time, one)
+    before = time.queries
+    for _ in range(10):
+        for _ in range(100):
+            time.start(one.judge(live))
+        time.advance(0.1)
+    time.advance(1)
+    assert time.queries - before <= 12
+
+
+# Tasks
+
+
+@pytest.fixture
+def running(time: Timeless, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub as a server has it, with its side tasks."""
+    monkeypatch.setattr(supervisor.random, "uniform", lambda low, high: high)
+    with override_settings(SSE_POLLING={"SYNC_SECONDS": 5}):
+
+        async def current() -> Hub:
+            return Hub.current()
+
+        made = time.run(current())
+        time.settle()
+        yield made
+        made.stop()
+        time.settle()
+
+
+def test_it_is_live_once_it_listens(running: Hub) -> None:
+    assert running.layer_state == "live"
+    assert [task.get_name() for task in running._tasks] == [
+        f"sse_polling-{name}" for name in ("layer", "sync", "data-version", "trim")
+    ]
+
+
+def test_a_message_of_the_layer_is_a_wake(time: Timeless, running: Hub) -> None:
+    live = opened(time, running)
+    event = publish("a", "0")
+    time.settle()
+    wakes = {"type": hub.WAKE, "channel": "a", "life": event.life, "sequence": 2, "ends_burst": False}
+    publish("a", "1")
+    time.run(running._layer.group_send(hub.group_name("a"), wakes))
+    time.settle()
+    assert tail_of(live) == ["0", "1"]
+
+
+@pytest.mark.parametrize("nonsense", [{}, {"channel": "a", "life": "x"}, {"channel": "a", "life": "x", "sequence": "?"}])
+def test_a_strange_message_is_logged_and_the_listening_goes_on(
+    time: Timeless, running: Hub, caplog: pytest.LogCaptureFixture, nonsense: dict[str, Any]
+) -> None:
+    opened(time, running)
+    time.run(running._layer.group_send(hub.group_name("a"), {"type": "strange", **nonsense}))
+    time.settle()
+    assert "is no wake" in caplog.text
+    assert running.layer_state == "live"
+
+
+def test_a_lost_wake_costs_seconds(time: Timeless, running: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "DATA_VERSION_SECONDS", 10**9)
+    time.advance(1)  # the pause that had begun
+    live = opened(time, running)
+    before = time.time()
+    monkeypatch.setattr("sse_polling.wake.send", lambda wakes: None)
+    publish("a", "lost")
+    while not tail_of(live):
+        time.advance(0.5)
+        assert time.time() - before <= 5.5
+    assert time.time() - before > 3
+
+
+@pytest.mark.parametrize("error", [RuntimeError("died"), asyncio.CancelledError("inside")])
+def test_a_task_that_dies_is_noticed_logged_and_started_again(
+    time: Timeless, running: Hub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """A library's CancelledError is a death as well: nobody has asked this task to end."""
+    live = opened(time, running)
+    receive = running._layer.receive
+
+    async def dies(channel: str) -> Any:
+        raise error
+
+    monkeypatch.setattr(running._layer, "receive", dies)
+    time.run(running._layer.group_send(hub.group_name("a"), {"type": "strange"}))
+    time.settle()
+    assert running.layer_state == "polling"
+    assert not live.joined
+    assert "sse_polling task layer died" in caplog.text
+    monkeypatch.setattr(running._layer, "receive", receive)
+    monkeypatch.setattr("sse_polling.wake.send", lambda wakes: None)
+    publish("a", "while it was deaf")
+    time.advance(2)
+    assert running.layer_state == "live"
+    assert live.joined
+    assert tail_of(live) == ["while it was deaf"]
+
+
+def test_a_channel_that_is_loading_while_the_hub_goes_live_is_joined(
+    time: Timeless, running: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began to load before there was an address to join with; its wakes must not go astray."""
+    time.slow = True
+    running.layer_state = "polling"  # between two lives of the listening task
+    task = time.start(running.open(["a"]))
+    assert len(time.jobs) == 1
+    time.look()
+    running._tasks[0].cancel()
+    time.settle()
+    running._tasks[0] = time.loop.create_task(running._listen())
+    time.settle()
+    assert running.layer_state == "live"
+    time.slow = False
+    time.settle()
+    (live,) = task.result()
+    time.settle()
+    assert live.joined
+
+
+def test_a_database_that_goes_away_ends_no_task(
+    time: Timeless, running: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = opened(time, running)
+    live.waiters.add(Waiter())
+    time.fail = OperationalError("away")
+    time.advance(70)
+    time.fail = None
+    publish("a", "0")
+    time.advance(6)
+    assert tail_of(live) == ["0"]
+    assert "died" not in caplog.text
+    live.waiters.clear()
+
+
+def test_an_error_that_is_not_the_databases_is_logged(
+    time: Timeless, one: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    time.fail = RuntimeError("a bug")
+    with pytest.raises(RuntimeError, match="a bug"), caplog.at_level(logging.ERROR):
+        opened(time, one)
+    assert "could not read channel a" in caplog.text
+
+
+def test_a_hub_that_nobody_uses_ends(time: Timeless, running: Hub) -> None:
+    opened(time, running)
+    time.advance(130)
+    assert hub.hubs.get(time.loop) is running
+    time.advance(130)
+    assert time.loop not in hub.hubs
+    time.settle()
+    assert all(task.done() for task in running._tasks)
+
+
+def test_the_tasks_run_in_a_context_of_their_own(running: Hub) -> None:
+    """A task made inside a request would inherit that request's executor, and keep its thread."""
+    contexts = [task.get_context() for task in running._tasks]  # type: ignore[attr-defined]
+    assert all(not list(context) for context in contexts)
+
+
+def test_a_forgotten_group_is_joined_again(time: Timeless, running: Hub) -> None:
+    live = opened(time, running)
+    running._layer.groups.clear()
+    time.advance(36)
+    assert hub.group_name("a") in running._layer.groups
+    assert live.joined
+
+
+def test_trimming_is_done_by_the_holder_of_the_lease(time: Timeless, running: Hub, settings: Any) -> None:
+    publish_many("a", range(5))
+    opened(time, running)
+    with override_settings(SSE_POLLING={"SYNC_SECONDS": 5, "RETENTION": {"max_events": 2}}):
+        time.advance(61)
+    assert list(Event.objects.order_by("sequence").values_list("data", flat=True)) == ["3", "4"]
+    finish("a")

@@ -1,0 +1,394 @@
+"""Stream writers: many small events, few transactions, nothing lost and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connections, transaction
+
+from sse_polling import (
+    astream_writer,
+    database,
+    finish,
+    history,
+    publish,
+    publishing,
+    stream_writer,
+    wake,
+    writer,
+)
+from sse_polling.exceptions import ChannelFinished, EventTooLarge, InvalidChannel, InvalidEvent, SSEPollingError
+from sse_polling.models import Event
+from tests.timeless import Timeless, timeless
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+
+@pytest.fixture
+def time() -> Iterator[Timeless]:
+    with timeless() as machine:
+        yield machine
+
+
+@pytest.fixture
+def pool() -> Iterator[None]:
+    """The app's own threads, whose connections the test database must not outlive."""
+    yield
+    database.shutdown()
+
+
+def stored(channel: str = "task") -> list[str]:
+    return list(Event.objects.filter(channel__name=channel).order_by("sequence").values_list("data", flat=True))
+
+
+def rows(channel: str = "task") -> list[Any]:
+    return list(Event.objects.filter(channel__name=channel).order_by("sequence"))
+
+
+# Batching
+
+
+def test_what_follows_within_the_flush_time_is_stored_together(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=50) as out:
+            for number in range(5):
+                await out.write(f"{number}")
+                await asyncio.sleep(0.009)
+            assert time.queries == 0
+            await asyncio.sleep(0.05)
+            assert time.queries == 1
+            await out.write("later")
+
+    time.run(write())
+    assert stored() == ["0", "1", "2", "3", "4", "later"]
+    assert time.queries == 2
+
+
+def test_a_lone_event_waits_no_longer_than_the_flush_time(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=50) as out:
+            await out.write("token")
+            await asyncio.sleep(3600)
+
+    task = time.start(write())
+    time.advance(0.049)
+    assert stored() == []
+    time.advance(0.002)
+    assert stored() == ["token"]
+    task.cancel()
+    time.settle()
+
+
+def test_without_a_flush_time_each_event_is_stored_at_once(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0) as out:
+            for number in range(3):
+                await out.write(f"{number}")
+                assert time.queries == number + 1
+
+    time.run(write())
+    assert stored() == ["0", "1", "2"]
+
+
+def test_what_is_buffered_is_bounded(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=60_000) as out:
+            for number in range(2 * writer.MAX_BUFFERED + 1):
+                await out.write(f"{number}")
+                assert len(out._buffer) < writer.MAX_BUFFERED
+            assert time.queries == 2
+
+    time.run(write())
+    assert stored() == [f"{number}" for number in range(2 * writer.MAX_BUFFERED + 1)]
+
+
+def test_what_is_buffered_is_bounded_in_bytes_too(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=60_000) as out:
+            for _ in range(4):
+                await out.write("x" * (writer.MAX_BUFFERED_BYTES // 4))
+            assert time.queries == 1
+
+    time.run(write())
+    assert len(stored()) == 4
+
+
+def test_many_tasks_may_write_to_one_writer(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=1) as out:
+
+            async def one(number: int) -> None:
+                for part in range(20):
+                    await out.write(f"{number}.{part}")
+                    await asyncio.sleep(0.0007)
+
+            await asyncio.gather(*(one(number) for number in range(5)))
+
+    time.run(write())
+    found = stored()
+    assert len(found) == 100
+    for number in range(5):
+        assert [text for text in found if text.startswith(f"{number}.")] == [f"{number}.{part}" for part in range(20)]
+
+
+def test_event_key_and_data_are_as_in_publish(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", event="token") as out:
+            await out.write({"a": 1}, key="k")
+            await out.write({"a": 2}, key="k")
+            await out.write("b", event="log")
+
+    time.run(write())
+    assert [(row.event, row.data, row.key) for row in rows()] == [("token", '{"a":1}', "k"), ("log", "b", None)]
+
+
+# Ends
+
+
+def test_finish_sends_end_after_everything(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", finish=True) as out:
+            await out.write("a")
+
+    time.run(write())
+    assert [(row.event, row.data) for row in rows()] == [("message", "a"), ("end", "{}")]
+
+
+def test_after_an_exception_the_end_says_failed(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", finish=True) as out:
+            await out.write("a")
+            raise RuntimeError("as the task went")
+
+    with pytest.raises(RuntimeError, match="as the task went"):
+        time.run(write())
+    assert [(row.event, row.data) for row in rows()] == [("message", "a"), ("end", '{"status":"failed"}')]
+
+
+def test_without_finish_an_exception_still_stores_what_was_written(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task") as out:
+            await out.write("a")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        time.run(write())
+    assert stored() == ["a"]
+
+
+def test_a_cancelled_writer_stores_what_was_written_and_says_failed(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", finish=True) as out:
+            await out.write("a")
+            await asyncio.sleep(3600)
+
+    task = time.start(write())
+    task.cancel()
+    time.settle()
+    assert task.cancelled()
+    assert [(row.event, row.data) for row in rows()] == [("message", "a"), ("end", '{"status":"failed"}')]
+
+
+def test_leaving_while_a_flush_is_on_its_way_stores_nothing_twice(time: Timeless) -> None:
+    """The timer's transaction may be in the database's hands when the block ends."""
+
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=10) as out:
+            await out.write("once")
+            await asyncio.sleep(0.02)
+            assert len(time.jobs) == 1
+
+    time.slow = True
+    task = time.start(write())
+    time.advance(0.03)
+    time.look()
+    time.slow = False
+    time.settle()
+    task.result()
+    assert stored() == ["once"]
+
+
+def test_a_writer_cancelled_while_it_flushes_stores_nothing_twice(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0, finish=True) as out:
+            await out.write("once")
+
+    time.slow = True
+    task = time.start(write())
+    time.look()
+    task.cancel()
+    time.slow = False
+    time.settle()
+    assert task.cancelled()
+    assert [(row.event, row.data) for row in rows()] == [("message", "once"), ("end", '{"status":"failed"}')]
+
+
+# Bursts
+
+
+def test_end_burst_marks_the_last_event_of_what_is_buffered(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task") as out:
+            await out.write("a")
+            await out.write("b")
+            await out.end_burst()
+            await out.write("c")
+
+    time.run(write())
+    assert [(row.data, row.ends_burst) for row in rows()] == [("a", False), ("b", True), ("c", False)]
+
+
+def test_end_burst_after_a_flush_marks_the_stored_event_and_wakes(
+    time: Timeless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(writer, "send", sent.extend)
+
+    async def write() -> None:
+        async with astream_writer("task") as out:
+            await out.end_burst()  # nothing yet: nothing to do
+            await out.write("a")
+            await out.flush()
+            await out.end_burst()
+
+    time.run(write())
+    (row,) = rows()
+    assert row.ends_burst
+    assert sent == [("task", row.channel.life, 1, True)]
+
+
+# Refusals and failures
+
+
+@pytest.mark.parametrize("options", [{"event": "end"}, {"event": "a\nb"}, {"event": ""}])
+def test_a_bad_event_name_is_refused_before_the_first_write(options: dict[str, str]) -> None:
+    with pytest.raises(InvalidEvent):
+        astream_writer("task", **options)
+    with pytest.raises(InvalidChannel):
+        stream_writer("no channel")
+
+
+def test_a_bad_write_is_refused_and_the_rest_is_stored(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task") as out:
+            await out.write("a")
+            with pytest.raises(InvalidEvent):
+                await out.write(object())
+            with pytest.raises(InvalidEvent):
+                await out.write("b", event="")
+            with pytest.raises(EventTooLarge):
+                await out.write("x" * 300_000)
+            await out.write("c")
+
+    time.run(write())
+    assert stored() == ["a", "c"]
+
+
+async def test_it_refuses_to_start_in_a_transaction_that_it_would_wait_for() -> None:
+    def start() -> None:
+        with transaction.atomic(), pytest.raises(SSEPollingError, match=r"outside atomic\(\)"):
+            stream_writer("task").__enter__()
+
+    await asyncio.to_thread(lambda: (start(), connections.close_all()))
+
+
+def test_a_failed_flush_keeps_the_events_and_raises_at_the_next_call(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=10) as out:
+            await out.write("a")
+            time.fail = OperationalError("away")
+            await asyncio.sleep(0.05)
+            time.fail = None
+            with pytest.raises(OperationalError, match="away"):
+                await out.write("refused")
+            await out.write("b")
+
+    time.run(write())
+    assert stored() == ["a", "b"]
+
+
+def test_a_flush_that_failed_is_tried_again_when_the_block_ends(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=10, finish=True) as out:
+            await out.write("a")
+            time.fail = OperationalError("away")
+            await asyncio.sleep(0.05)
+            time.fail = None
+
+    time.run(write())
+    assert stored() == ["a", "{}"]
+
+
+def test_writing_to_a_finished_channel_raises(time: Timeless) -> None:
+    finish("task")
+
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0) as out:
+            await out.write("late")
+
+    with pytest.raises(ChannelFinished):
+        time.run(write())
+
+
+# The sync twin, on the app's own threads
+
+
+@pytest.mark.usefixtures("pool")
+def test_sync_code_writes_the_same_way() -> None:
+    with stream_writer("task", event="token", finish=True) as out:
+        out.write("a")
+        out.write("b")
+        out.flush()
+        out.end_burst()
+    assert [(row.event, row.data, row.ends_burst) for row in rows()] == [
+        ("token", "a", False),
+        ("token", "b", True),
+        ("end", "{}", False),
+    ]
+
+
+@pytest.mark.usefixtures("pool")
+def test_sync_exceptions_reach_the_caller() -> None:
+    with pytest.raises(RuntimeError, match="mine"), stream_writer("task", finish=True) as out:
+        with pytest.raises(InvalidEvent):
+            out.write(object())
+        raise RuntimeError("mine")
+    assert stored() == ['{"status":"failed"}']
+
+
+@pytest.mark.usefixtures("pool")
+def test_it_commits_on_a_connection_of_its_own_and_readers_are_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(wake, "send", sent.extend)
+    with stream_writer("task") as out:
+        out.write("a")
+    assert [each[0] for each in sent] == ["task"]
+    assert publish("task", "b").sequence == 2
+    assert history.head("task")[0].sequence == 2
+
+
+def test_a_forked_worker_writes_on_a_loop_of_its_own() -> None:
+    """Celery's workers are forks: of their parent's background loop only the memory is left."""
+    assert writer._call(_answer()) == 42
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fork beside threads, as a prefork worker does
+        child = os.fork()
+    if not child:
+        try:
+            signal.alarm(10)
+            os._exit(writer._call(_answer()))
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+
+
+async def _answer() -> int:
+    return 42
+
+
