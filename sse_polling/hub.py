@@ -121,6 +121,11 @@ class LiveChannel:
             return NOWHERE
         return Position(self.state.life, self.tail.head, self.tail.head_tag)
 
+    @property
+    def is_read(self) -> bool:
+        """True while a reading of the database is on its way, or wanted."""
+        return self._pending is not None or (self._worker is not None and not self._worker.done())
+
     def notify(self) -> None:
         for waiter in list(self.waiters):
             waiter.set()
@@ -363,8 +368,7 @@ class Hub:
 
     def _request_all(self) -> None:
         for live in self._channels.values():
-            if live.tail is not None:
-                self._request(live)
+            self._request(live)  # also those that load: that reading began before they were joined
 
     async def _join(self, live: LiveChannel) -> None:
         if self._address is None:
@@ -438,7 +442,7 @@ class Hub:
         """Let go of channels that nobody has read for a while."""
         limits = get_config().tail
         now = self.loop.time()
-        free = [live for live in self._channels.values() if not live.waiters and live._pending is None]
+        free = [live for live in self._channels.values() if not live.waiters and not live.is_read]
         for live in free:
             if now - live.used > limits.idle_seconds:
                 self._forget(live)
@@ -446,7 +450,7 @@ class Hub:
             await self._part(self._parting.pop())
 
     def _forget(self, live: LiveChannel) -> None:
-        if live.waiters or live._pending is not None or self._channels.get(live.name) is not live:
+        if live.waiters or live.is_read or self._channels.get(live.name) is not live:
             return
         del self._channels[live.name]
         self._unknown.pop(live.name, None)

@@ -35,6 +35,12 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
             logger.error("sse_polling task %s ended; it should not: starting it again", name)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody has asked this task to end: a library's own task was cancelled below it.
+            logger.exception("sse_polling task %s died: starting it again", name)
         except Exception:
             logger.exception("sse_polling task %s died: starting it again", name)
         if loop.time() - started > 60:

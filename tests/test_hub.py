@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -52,27 +53,22 @@ def wake(one: Hub, name: str = "a", *, sequence: int, ends_burst: bool = False) 
 # Loading
 
 
-def test_a_cold_start_is_one_load_however_many_wait(time: Timeless, one: Hub) -> None:
+def test_a_cold_start_is_one_load_however_many_wait(
+    time: Timeless, one: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who come while it is on its way cost one more look at the head, all together."""
     publish_many("a", range(5))
+    loads: list[object] = []
+    newest = history.newest
+    monkeypatch.setattr(history, "newest", lambda *args, **options: loads.append(args) or newest(*args, **options))
     time.slow = True
     waiting = [time.start(one.open(["a"])) for _ in range(1000)]
     assert len(time.jobs) == 1
-    time.arrive()
-    assert time.queries == 1
-    assert all(task.done() for task in waiting)
-    assert tail_of(waiting[0].result()[0]) == ["0", "1", "2", "3", "4"]
-
-
-def test_those_who_come_during_a_load_cost_one_more_look_and_not_one_each(time: Timeless, one: Hub) -> None:
-    publish("a", "0")
-    time.slow = True
-    first = time.start(one.open(["a"]))
-    time.look()
-    late = [time.start(one.open(["a"])) for _ in range(1000)]
     time.slow = False
     time.settle()
-    assert first.done()
-    assert all(task.done() for task in late)
+    assert all(task.done() for task in waiting)
+    assert tail_of(waiting[0].result()[0]) == ["0", "1", "2", "3", "4"]
+    assert len(loads) == 1
     assert time.queries <= 2
 
 
@@ -493,24 +489,31 @@ def test_a_task_that_dies_is_noticed_logged_and_started_again(
     assert tail_of(live) == ["while it was deaf"]
 
 
-def test_a_channel_that_is_loading_while_the_hub_goes_live_is_joined(
+def test_a_channel_that_loads_while_the_hub_goes_live_is_joined(
     time: Timeless, running: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It began to load before there was an address to join with; its wakes must not go astray."""
-    time.slow = True
-    running.layer_state = "polling"  # between two lives of the listening task
-    task = time.start(running.open(["a"]))
-    assert len(time.jobs) == 1
-    time.look()
+    opened(time, running, "other")
+    group_add, joining = running._layer.group_add, time.loop.create_future()
+
+    async def slow(group: str, channel: str) -> None:
+        await joining
+        await group_add(group, channel)
+
     running._tasks[0].cancel()
     time.settle()
+    monkeypatch.setattr(running._layer, "group_add", slow)
     running._tasks[0] = time.loop.create_task(running._listen())
+    time.settle()
+    time.slow = True
+    task = time.start(running.open(["a"]))
+    time.look()
+    joining.set_result(None)
     time.settle()
     assert running.layer_state == "live"
     time.slow = False
     time.settle()
     (live,) = task.result()
-    time.settle()
     assert live.joined
 
 
@@ -548,10 +551,26 @@ def test_a_hub_that_nobody_uses_ends(time: Timeless, running: Hub) -> None:
     assert all(task.done() for task in running._tasks)
 
 
-def test_the_tasks_run_in_a_context_of_their_own(running: Hub) -> None:
+def test_the_tasks_run_in_a_context_of_their_own(time: Timeless, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task made inside a request would inherit that request's executor, and keep its thread."""
-    contexts = [task.get_context() for task in running._tasks]  # type: ignore[attr-defined]
-    assert all(not list(context) for context in contexts)
+    request: ContextVar[str] = ContextVar("request", default="none")
+    seen: list[str] = []
+
+    async def look(self: Hub) -> None:
+        seen.append(request.get())
+        await asyncio.sleep(10**6)
+
+    for work in ("_listen", "_sync", "_watch_data_version", "_trim"):
+        monkeypatch.setattr(Hub, work, look)
+
+    async def serve() -> None:
+        request.set("a request's own")
+        made = Hub.current()
+        await asyncio.sleep(1)
+        made.stop()
+
+    time.run(serve())
+    assert seen == ["none"] * 4
 
 
 def test_a_forgotten_group_is_joined_again(time: Timeless, running: Hub) -> None:

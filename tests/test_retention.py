@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from sse_polling import finish, history, publish, publish_many
 from sse_polling.conf import get_config
-from sse_polling.history import Trimmed
+from sse_polling.history import Trimmed, retention
 from sse_polling.models import Channel, Event, Lease
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
@@ -74,7 +75,7 @@ def test_the_newest_are_kept_by_count(settings: Any) -> None:
 
 
 def test_many_go_in_bounded_batches(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_BATCH", 4)
+    monkeypatch.setattr(retention, "_BATCH", 4)
     retain(settings, max_events=1)
     publish_many("log", range(11))
     assert [step.events for step in trim()] == [4, 4, 2]
@@ -197,7 +198,7 @@ def test_a_channel_with_an_operators_wishes_stays_when_it_is_empty(
 
 
 def test_a_dry_run_tells_the_same_and_deletes_nothing(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_BATCH", 4)
+    monkeypatch.setattr(retention, "_BATCH", 4)
     retain(settings, max_events=2, max_age_seconds=100)
     for name in ("counted", "finished", "idle"):
         publish_many(name, range(7))
@@ -226,11 +227,11 @@ class Meanwhile:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         self.count = count
-        self._atomic = history.transaction.atomic
-        monkeypatch.setattr(history.transaction, "atomic", self._publish_and_begin)
+        self._atomic = retention.transaction.atomic
+        monkeypatch.setattr(retention.transaction, "atomic", self._publish_and_begin)
 
     def _publish_and_begin(self, *args: Any, **options: Any) -> Any:
-        history.transaction.atomic = self._atomic
+        retention.transaction.atomic = self._atomic
         if self.count:
             publish_many("log", range(self.count))
         return self._atomic(*args, **options)
@@ -254,7 +255,7 @@ def test_a_burst_of_events_published_before_the_deletion_is_kept_too(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than one batch of them: none may go before the lock has told that nothing was published."""
-    monkeypatch.setattr(history, "_BATCH", 4)
+    monkeypatch.setattr(retention, "_BATCH", 4)
     retain(settings, max_events=None, max_age_seconds=100)
     publish("log", "old")
     age("log", {1: 500})
@@ -292,7 +293,7 @@ def test_a_trimmer_that_read_an_old_head_deletes_no_more_than_it_may(settings: A
 
 
 def test_erasing_goes_in_bounded_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_BATCH", 4)
+    monkeypatch.setattr(retention, "_BATCH", 4)
     publish_many("log", range(10))
     publish_many("other", range(3))
     steps = list(history.erase("log"))
@@ -324,7 +325,7 @@ def test_the_lease_has_one_holder_at_a_time() -> None:
 
 def left() -> timedelta:
     """Return how long the lease still lasts by the database's clock."""
-    row = Lease.objects.annotate(now=history.Now()).get(name="trim")
+    row = Lease.objects.annotate(now=Now()).get(name="trim")
     return row.until - row.now  # type: ignore[no-any-return]
 
 
@@ -337,7 +338,7 @@ def test_the_lease_expires_by_the_databases_clock(monkeypatch: pytest.MonkeyPatc
         assert history.lease("trim", "a", 60)
         assert not history.lease("trim", "b", 60)
         assert timedelta(seconds=50) < left() <= timedelta(seconds=60)
-        Lease.objects.update(until=history.Now() - timedelta(seconds=1))
+        Lease.objects.update(until=Now() - timedelta(seconds=1))
         assert history.lease("trim", "b", 60)
         assert timedelta(seconds=50) < left() <= timedelta(seconds=60)
         assert not history.lease("trim", "a", 60)

@@ -132,7 +132,7 @@ def test_the_crowd_loses_nothing_through_a_restart(demo: Demo) -> None:
     assert crowd.returncode == 0, err
     last = out.strip().splitlines()[-1]
     assert last.endswith("nothing lost, nothing repeated, 0 gaps."), out
-    assert int(last.split()[0]) > 40 * 4
+    assert int(last.split()[0]) > 40 * 4, out + demo.log_tail()
 
 
 def test_a_crowd_that_nobody_answers_says_so(demo: Demo) -> None:

@@ -1,0 +1,23 @@
+"""The stored history: the only code that touches event rows, but for the admin's lists."""
+
+from __future__ import annotations
+
+from .appending import NewEvent, append, mark_burst_end
+from .reading import ChannelState, first_sequence, head, newest, replay, states
+from .retention import Trimmed, erase, lease, trim
+
+__all__ = [
+    "ChannelState",
+    "NewEvent",
+    "Trimmed",
+    "append",
+    "erase",
+    "first_sequence",
+    "head",
+    "lease",
+    "mark_burst_end",
+    "newest",
+    "replay",
+    "states",
+    "trim",
+]
