@@ -7,12 +7,9 @@ import os
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
+from sse_polling.asgi import SSEPolling
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
-# Before anything that has models is imported, as Channels asks for.
-django_application = get_asgi_application()
-
-from sse_polling.asgi import SSEPolling  # noqa: E402
-
 # A real site leaves its static files to its web server; the demo has none.
-application = SSEPolling(ASGIStaticFilesHandler(django_application))
+application = SSEPolling(ASGIStaticFilesHandler(get_asgi_application()))

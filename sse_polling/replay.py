@@ -84,7 +84,7 @@ async def earliest(live: LiveChannel) -> Position:
         return Position(state.life, 0, NOWHERE.tag)
     first = await run(history.first_sequence, state)
     if first is None or first > tail.head:
-        return live.position
+        return before_end(live)
     return Position(state.life, first - 1, NOWHERE.tag)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from random import Random
@@ -108,7 +110,7 @@ class Stream:
         self._rng = rng
         self._clock = clock
         self._waiter = waiter
-        self._turn = 0
+        self._turn = rng.randrange(len(readers))  # bursts may be too small for every channel to come
         self._last: Entry | None = None
         self._overflow = False
         effective = [reader.live.effective for reader in readers if reader.live.effective is not None]
@@ -141,6 +143,10 @@ class Stream:
 
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Yield the burst, each chunk whole blocks or one comment line, and end when it is over."""
+        # Under sync middleware the view was a task of its own, over by now: this one serves the stream.
+        task = asyncio.current_task()
+        self.connection.task = weakref.ref(task) if task is not None else None
+        self._registry.take(self.connection)
         try:
             priming = self._config.priming == "data"
             yield wire.opening(retry_ms=self._next_retry(), identifier=self.cursor, data=priming)

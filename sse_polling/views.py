@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -100,6 +101,8 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
         if get_config().close_socket and request.scope.get("http_version", "1.1") != "2":
             response.headers["Connection"] = "close"
         response._resource_closers.append(partial(given.stream.close))  # type: ignore[attr-defined]
+        # Django drops a response without closing it when the client goes while middleware still has it.
+        weakref.finalize(response, given.stream.close).atexit = False
     except BaseException:
         given.stream.close()
         raise

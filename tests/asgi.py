@@ -6,12 +6,13 @@ import os
 
 from django.core.asgi import get_asgi_application
 
+# As in the README: the import stands first, before the app registry is ready.
+from sse_polling.asgi import SSEPolling
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
 #: Django alone: the streams go through its handler and the view.
 plain_application = get_asgi_application()
-
-from sse_polling.asgi import SSEPolling  # noqa: E402  # needs the app registry that the line above fills
 
 #: The mount in front of Django.
 application = SSEPolling(plain_application)

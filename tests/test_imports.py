@@ -37,6 +37,7 @@ LINES: list[tuple[str, ...]] = [
     ("door",),
     ("views",),
     ("urls",),
+    ("mount",),
     ("asgi",),
     ("consumers",),
     ("nodes",),

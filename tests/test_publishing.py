@@ -37,6 +37,7 @@ from sse_polling.exceptions import (
     InvalidEvent,
     SSEPollingError,
 )
+from sse_polling.history import appending
 from sse_polling.models import Channel, Event
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -296,7 +297,7 @@ def test_none_at_all_is_nothing(woken: list[Any]) -> None:
 
 
 def test_many_are_all_or_none_when_the_database_refuses(monkeypatch: pytest.MonkeyPatch, woken: list[Any]) -> None:
-    write, calls = history._write, []
+    write, calls = appending._write, []
 
     def fails(*args: Any) -> Any:
         calls.append(args)
@@ -304,7 +305,7 @@ def test_many_are_all_or_none_when_the_database_refuses(monkeypatch: pytest.Monk
             raise RuntimeError("in the midst")
         return write(*args)
 
-    monkeypatch.setattr(history, "_write", fails)
+    monkeypatch.setattr(appending, "_write", fails)
     with pytest.raises(RuntimeError):
         publish_many("a", ["x", Draft("y", channel="b")])
     assert not Event.objects.exists()
@@ -445,9 +446,9 @@ def _ended(loop: asyncio.AbstractEventLoop) -> None:
         loop.call_soon(loop.stop)
 
     asyncio.run_coroutine_threadsafe(end(), loop)
-    for thread in threading.enumerate():
-        if thread.name == "sse_polling-wake" and thread._args and thread._args[0] is loop:  # type: ignore[attr-defined]
-            thread.join(5)
+    while loop.is_running():
+        time.sleep(0.001)
+    loop.close()
 
 
 def test_a_mute_layer_does_not_hold_the_publisher_up(layered: Callable[[Any], wake.Sender]) -> None:

@@ -81,6 +81,8 @@ class ChannelModel:
     removed: set[Node] = field(default_factory=set)  # trimmed or erased, at some time
     versions: list[Version] = field(default_factory=lambda: [Version(None, None)])
 
+    forked: bool = False  # a backup was restored
+
     @property
     def now(self) -> Version:
         return self.versions[-1]
@@ -114,6 +116,7 @@ class ChannelModel:
             self.versions.append(Version(None, None))
 
     def restored(self, version: Version) -> None:
+        self.forked = True
         self.versions.append(version)
 
 

@@ -26,6 +26,7 @@ from sse_polling import history, hub, publishing, stream, wake
 from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 from sse_polling.exceptions import ChannelFinished
+from sse_polling.history import reading, retention
 from sse_polling.models import Channel, Event
 from sse_polling.protocol.cursor import parse_cursor
 from sse_polling.publishing import Draft
@@ -86,6 +87,11 @@ class Client:
     @property
     def connected(self) -> bool:
         return self._session is not None
+
+    @property
+    def waits(self) -> bool:
+        """True while its stream has nothing to send."""
+        return self._task is not None and not self._task.done()
 
     def connect(self, to: hub.Hub, *, finite: bool) -> None:
         if self.connected or self.stopped:
@@ -204,8 +210,8 @@ class World:
         self.time: Timeless = self._stack.enter_context(timeless())
         self._stack.enter_context(override_settings(SSE_POLLING=SETTINGS))
         for module, name, value in (
-            (history, "_PAGE", 2),
-            (history, "_BATCH", 2),
+            (reading, "PAGE", 2),
+            (retention, "_BATCH", 2),
             (hub, "JUDGE_SECONDS", 0.0),
             (wake, "send", self._send),
             (stream, "CHUNK_BYTES", 400),
@@ -292,6 +298,17 @@ class World:
         for where in heard:
             for waking in sent:
                 self.hear(waking, where)
+        self._held_are_told({name for name, _, _ in told}, [self.hubs[where] for where in heard])
+
+    def _held_are_told(self, grown: set[str], heard: list[hub.Hub]) -> None:
+        """A held stream on a hub that heard the wake has something to send, without any time passing."""
+        waiting = [client for client in self.clients if client.waits and client.hub in heard]
+        self.time.settle()
+        if not self.time.slow and not self.time.jobs and self.time.fail is None:
+            for client in waiting:
+                # After a restored backup a wake may name a sequence that the hub has had; comparing heads tells.
+                told = any(name in grown and not self.models[name].forked for name in client.channels)
+                assert not told or not client.waits, f"a held stream of {client.channels} slept through a wake"
 
     def _committed(self, placed: list[Any]) -> None:
         for event in sorted(placed, key=lambda each: each.sequence):

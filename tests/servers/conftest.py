@@ -41,6 +41,8 @@ STRICT_STREAMS: dict[str, Any] = {
     "BURST": {"max_events": 10, "hold_seconds": 0, "linger_seconds": 0},
     "RETRY": {"base_ms": 1000, "behind_ms": 50, "jitter": 0.3},
     "HEARTBEAT_SECONDS": 0.2,
+    # Long, so that the reaper, which comes with each comparison, hides no stream that was not released.
+    "SYNC_SECONDS": 15,
     # Small, so that replays come from the database as often as from memory.
     "TAIL": {"max_events": 20},
     "CHANNELS": [
@@ -60,6 +62,14 @@ STRICT_STREAMS: dict[str, Any] = {
             {
                 "AUTHORIZE": "sse_polling.access.public",
                 "BURST": {"max_events": 500, "hold_seconds": 0.5, "linger_seconds": 0.1, "max_seconds": 2},
+            },
+        ),
+        (
+            "open.*",
+            {
+                "AUTHORIZE": "sse_polling.access.public",
+                # uvicorn, told to stop, waits for it.
+                "BURST": {"max_events": 500, "hold_seconds": 9, "linger_seconds": 9, "max_seconds": 1.5},
             },
         ),
         (

@@ -163,7 +163,3 @@ async def test_204_ends_a_browsers_stream_for_good(site: Site, serve: Callable[.
         assert (ended["count"], ended["ends"], ended["opened"]) == (1, ["{}"], 1)
         await asyncio.sleep(0.5)
         assert await state(page) == ended
-
-
-def test_the_text_is_long_enough() -> None:
-    assert len(real_lines(50_000)) >= 50_000

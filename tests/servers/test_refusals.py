@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from urllib.parse import quote
 
 import pytest
 
-from tests.harness.client import EventSourceClient
 from tests.harness.connection import Address, Connection, request
 from tests.harness.eventsource import parse
 
@@ -165,8 +163,3 @@ async def read_opening(connection: Connection) -> bytes:
 
 async def _is_idle(served: Served) -> bool:
     return await served.sockets() == 0
-
-
-def test_what_is_quoted_here_is_what_a_browser_sends() -> None:
-    assert quote("ü") == "%C3%BC"
-    assert EventSourceClient("http://a/?b=c").address.target == "/?b=c"

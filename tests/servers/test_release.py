@@ -17,7 +17,9 @@ async def idle_before(served: Served) -> None:
 
 
 async def assert_released(served: Served) -> None:
-    await eventually(lambda: _is_idle(served), what="sockets 0 in ready/")
+    await eventually(
+        lambda: _is_idle(served), deadline=10, what="sockets 0 in ready/, long before the reaper"
+    )
 
 
 async def _is_idle(served: Served) -> bool:

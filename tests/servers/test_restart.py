@@ -6,8 +6,6 @@ import asyncio
 
 import pytest
 
-from tests.harness.client import EventSourceClient
-
 from .served import Served, eventually, fresh
 
 EARLIEST = {"last_event_id": "earliest"}
@@ -44,25 +42,24 @@ async def test_clients_continue_exactly_over_a_restart(served: Served, how: str)
     assert len(clients[3].data) == 204
 
 
-async def test_a_stream_that_was_told_to_stop_in_mid_burst_ends_or_is_cut_and_goes_on(served: Served) -> None:
-    """SIGTERM while a client reads a burst byte by byte; the next process sends the rest."""
-    channel = fresh("short")
-    await asyncio.to_thread(
-        served.shell.publish, channel, *(f"{number} " + "x" * 20_000 for number in range(60))
-    )
+async def test_an_open_burst_goes_on_exactly_after_the_server_was_told_to_stop(served: Served) -> None:
+    """SIGTERM while the burst is open and events go on coming; the next process sends the rest."""
+    channel = fresh("open")
+    await asyncio.to_thread(served.shell.publish, channel, *ALL[:50])
     client = served.client(channel, query=EARLIEST, reconnect_seconds=0.01)
-    reading = asyncio.create_task(client.read_until(60, deadline=60))
-    await eventually(lambda: len(client.data) >= 2)
+    reading = asyncio.create_task(client.run(deadline=60))
+    await eventually(lambda: len(client.data) == 50)
+    assert [response.complete for response in client.responses] == [False]
+    publishing = asyncio.create_task(publish_slowly(served, channel, ALL[50:]))
     await asyncio.to_thread(served.server.restart)
+    await publishing
+    await asyncio.to_thread(served.server.publish, channel, finish=None)
     await reading
-    assert [data.split()[0] for data in client.data] == [str(number) for number in range(60)]
+    assert client.data == [*ALL, "{}"]
+    assert client.statuses[-1] == 204
 
 
 async def publish_slowly(served: Served, channel: str, data: list[str]) -> None:
     for start in range(0, len(data), 10):
         await asyncio.to_thread(served.shell.publish, channel, *data[start : start + 10])
         await asyncio.sleep(0.02)
-
-
-def test_the_client_does_not_help() -> None:
-    assert EventSourceClient("http://a/").last_event_id == ""

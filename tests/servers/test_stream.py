@@ -7,7 +7,7 @@ import json
 import random
 import re
 
-from tests.harness.client import Cut, EventSourceClient, assert_clean_chunks
+from tests.harness.client import Cut, assert_clean_chunks
 from tests.harness.eventsource import parse
 from tests.harness.http import Response
 
@@ -463,7 +463,3 @@ def trim(served: Served, channel: str, *, keep: int) -> None:
 
 def erase(served: Served, channel: str) -> None:
     served.shell.run("from sse_polling import history\nlist(history.erase(channel))", channel=channel)
-
-
-def test_the_client_of_these_tests_is_not_the_packages_own() -> None:
-    assert EventSourceClient.__module__.startswith("tests.")

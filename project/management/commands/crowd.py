@@ -48,6 +48,12 @@ class Command(BaseCommand):
         last = asyncio.run(self._visit(Swarm(target, clients), clients, seconds))
         if not last.get("connections"):
             raise CommandError("Nobody answered. Is the demo running there (make run)?")
+        if last["ended"]:
+            self.stderr.write(
+                f"{last['ended']:g} clients were answered with no stream, and stopped as browsers do."
+            )
+        if not last["events"]:
+            raise CommandError("No event came. Is manage.py machine running there?")
         verdict = (
             "nothing lost, nothing repeated"
             if not last["lost"] and not last["repeated"]

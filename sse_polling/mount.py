@@ -1,0 +1,158 @@
+"""The mount: streams answered at ASGI, without Django's handler. Its face is in ``asgi``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from channels.auth import AuthMiddlewareStack
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
+from django.http import QueryDict
+from django.http.request import HttpHeaders
+from django.urls import NoReverseMatch, reverse
+
+from .access import Nobody
+from .conf import get_config
+from .door import Answer, answer, bad_request, method_not_allowed
+from .protocol.burst import Cause
+from .protocol.names import RESERVED_NAMES
+from .transport import abort, close_when_done
+
+__all__ = ["Mount"]
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class Mount:
+    """An ASGI application that answers the streams under *path* and hands the rest to *app*."""
+
+    def __init__(self, app: Any, *, path: str | None) -> None:
+        self.app = app
+        self._path = path if path is None else "/" + path.strip("/") + "/" if path.strip("/") else "/"
+
+    @property
+    def path(self) -> str:
+        """Where the streams are, from the site's root, with both slashes."""
+        if self._path is None:
+            try:
+                self._path = reverse("sse_polling:streams")
+            except NoReverseMatch:
+                raise ImproperlyConfigured(
+                    'SSEPolling finds no address: add path("events/", include("sse_polling.urls")) to the '
+                    "root URLconf, or give it path=."
+                ) from None
+        return self._path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        names = self._channels(scope)
+        if names is None:
+            await self.app(scope, receive, send)
+            return
+        await _serve(scope, receive, send, names)
+
+    def _channels(self, scope: Scope) -> list[str] | None:
+        """Return [] for several channels (named in the query), [name] for one, None if not ours."""
+        path: str = scope["path"]
+        root = scope.get("root_path", "")
+        for prefix in (self.path, root.rstrip("/") + self.path):
+            if path.startswith(prefix):
+                rest = path[len(prefix) :]
+                if not rest:
+                    return []
+                name = rest[:-1]
+                if rest.endswith("/") and name and "/" not in name and name not in RESERVED_NAMES:
+                    return [name]
+        return None
+
+
+class _MountRequest:
+    """A scope as :class:`~sse_polling.door.DoorRequest`."""
+
+    door = "mount"
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope: Mapping[str, Any] = scope
+        self._receive, self._send = receive, send
+        self.GET = QueryDict(scope.get("query_string", b"").decode("latin-1"))
+        self.headers: Mapping[str, str] = HttpHeaders(_meta(scope))
+        client = scope.get("client")
+        self.address: str | None = client[0] if client else None
+        self.user: Any = None
+        self.session: Any = None
+
+    async def load_user(self) -> Any:
+        if not apps.is_installed("django.contrib.auth") or not apps.is_installed("django.contrib.sessions"):
+            return Nobody()
+        with_user: Any = AuthMiddlewareStack
+        await with_user(self._remember)(dict(self.scope), self._receive, self._send)
+        return self.user
+
+    async def _remember(self, scope: Scope, _receive: Receive, _send: Send) -> None:
+        self.scope = scope
+        self.user, self.session = scope["user"], scope["session"]
+
+
+async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -> None:
+    close = get_config().close_socket
+    if close:
+        close_when_done(send)
+    given = await _answer(scope, receive, send, names)
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in given.headers]
+    if close and scope.get("http_version", "1.1") in ("1.0", "1.1"):
+        headers.append((b"connection", b"close"))
+    if given.stream is None:
+        if given.status != 204:
+            headers.append((b"content-length", b"%d" % len(given.body)))
+        await send({"type": "http.response.start", "status": given.status, "headers": headers})
+        await send({"type": "http.response.body", "body": given.body})
+        return
+    stream = given.stream
+    stream.connection.abort_transport = abort(send)
+    # The server tells only through receive() that the client has gone.
+    watch = asyncio.get_running_loop().create_task(_until_gone(receive), name="sse_polling-watch")
+    watch.add_done_callback(lambda _: stream.connection.leave(Cause.GONE))
+    chunks = stream.run()
+    try:
+        await send({"type": "http.response.start", "status": given.status, "headers": headers})
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except OSError:
+        pass  # the client went in mid-send; it will be back with its cursor
+    finally:
+        watch.cancel()
+        stream.close()
+        await chunks.aclose()
+
+
+async def _answer(scope: Scope, receive: Receive, send: Send, names: list[str]) -> Answer:
+    if scope["method"] != "GET":
+        return method_not_allowed(scope["method"])
+    try:
+        request = _MountRequest(scope, receive, send)
+        return await answer(request, names or request.GET.getlist("channel"), several=not names)
+    except (SuspiciousOperation, UnicodeError) as error:
+        return bad_request(error)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _meta(scope: Scope) -> dict[str, str]:
+    """Return the headers as WSGI names them, repeated ones joined: what ``HttpHeaders`` reads."""
+    meta: dict[str, str] = {}
+    for raw_name, raw_value in scope.get("headers", ()):
+        name = raw_name.decode("latin-1").upper().replace("-", "_")
+        name = name if name in HttpHeaders.UNPREFIXED_HEADERS else f"{HttpHeaders.HTTP_PREFIX}{name}"
+        value = raw_value.decode("latin-1")
+        meta[name] = f"{meta[name]},{value}" if name in meta else value
+    return meta

@@ -1,0 +1,130 @@
+"""Bugs to plant: each is one or two edits of the package's own source, made while a test runs."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from sse_polling import hub, publishing, replay, stream
+from sse_polling.history import appending
+from sse_polling.protocol import tail
+
+__all__ = ["PLANTED", "plant"]
+
+# (owner, function, what it says, what it says instead)
+Edit = tuple[Any, str, str, str]
+
+PLANTED: dict[str, list[Edit]] = {
+    "wakes as data: only the event that was told is added": [
+        (hub, "_look", "events = _follow(state, known)", "events = (_follow(state, known) or [])[-1:]"),
+        (tail.Tail, "append", "if event.sequence != self.head + 1:", "if False:"),
+    ],
+    "judge without reading the primary": [(replay, "next_batch", "await hub.judge(live)", "pass")],
+    "a cursor beyond the head is up to date": [
+        (replay, "_fits", "if position.sequence > live.tail.head:", "if False:")
+    ],
+    "a gap is swallowed": [
+        (
+            replay,
+            "_placed",
+            "batch.items.append(_trimmed(live, batch.after.sequence + 1, before))",
+            "pass",
+        )
+    ],
+    "a trimmed cursor is answered with a reset": [
+        (replay, "_trimmed", "last=after.sequence, reason=TRIMMED", "last=None, reason=RESET")
+    ],
+    "a reset skips what is retained": [
+        (replay, "next_batch", "await earliest(live))", "live.position)"),
+    ],
+    "the tag is not compared": [(replay, "_same", "return tag == other or", "return True or")],
+    "the tag before the tail is not known": [(hub, "_look", "limits.max_events + 1", "limits.max_events")],
+    "a tail follows another history": [
+        (hub, "_follow", "rows[0].tag != at.tag", "False"),
+        (hub, "_follow", "known.tag == state.head_tag", "True"),
+    ],
+    "heads are compared by sequence alone": [
+        (hub.Hub, "compare", "found != position", "found.sequence != position.sequence"),
+    ],
+    "heads are compared where a tail holds something": [
+        (hub.Hub, "compare", "if live.tail is not None", "if live.tail"),
+    ],
+    "a stale tail is believed": [(replay, "_from_database", "if not known and not judged:", "if False:")],
+    "the page is read again from the cursor itself": [
+        (replay, "_from_database", "rows = rows[1:]", "rows = rows[0:]")
+    ],
+    "off by one in the tail": [
+        (tail.Tail, "after", "self._start + sequence - self.base", "self._start + sequence - self.base + 1")
+    ],
+    "a reader behind the ring is served from it": [
+        (tail.Tail, "covers", "self.base <= sequence", "0 <= sequence"),
+    ],
+    "a ring that was emptied forgets its head": [
+        (tail.Tail, "clear", "self.base, self.base_tag = self.head, self.head_tag", "pass")
+    ],
+    "streams are not registered with the hub": [
+        (hub.Hub, "open", "live.waiters.add(waiter)", "pass"),
+    ],
+    "woken before the commit": [
+        (publishing, "store", "transaction.on_commit(partial(wake, grown), using=using)", "wake(grown)"),
+    ],
+    "nobody is woken": [
+        (publishing, "store", "transaction.on_commit(partial(wake, grown), using=using)", "pass"),
+    ],
+    "a key is ignored": [
+        (appending, "_place", "event.key is not None and event.key in known", "False"),
+        (appending, "_place", "key=event.key,", "key=None,"),
+    ],
+    "a finished channel takes more": [(appending, "_place", "finished = channel.finished is not None", "finished = False")],
+    "the opening's id is the head": [
+        (stream.Stream, "run", "identifier=self.cursor", "identifier=str(self._readers[0].live.position)"),
+    ],
+    "a stream opens without an id": [(stream.Stream, "run", "identifier=self.cursor", "identifier=None")],
+    "a chunk is cut in a frame": [
+        (stream.Stream, "_next_chunk", 'return b"".join(parts), len(parts)', 'return b"".join(parts)[:-1], len(parts)')
+    ],
+    "what does not fit any more is skipped": [
+        (stream.Stream, "_next_chunk", "reader.position = before", "pass"),
+    ],
+    "an event is one more than its id in a stream of several": [
+        (
+            stream.Stream,
+            "_block",
+            "reader.position = item.after",
+            "before = self.cursor\n    reader.position = item.after",
+        ),
+        (stream.Stream, "_block", "wire.with_id(self.cursor, item.envelope)", "wire.with_id(before, item.envelope)"),
+    ],
+}
+
+
+@contextmanager
+def plant(name: str) -> Iterator[None]:
+    """Let the package have the bug *name*."""
+    with ExitStack() as stack:
+        sources: dict[tuple[Any, str], str] = {}
+        for owner, function, old, new in PLANTED[name]:
+            key = (owner, function)
+            source = sources.get(key) or textwrap.dedent(inspect.getsource(getattr(owner, function)))
+            assert old in source, f"{function} no longer says {old!r}"
+            sources[key] = source.replace(old, new)
+        for (owner, function), source in sources.items():
+            module = inspect.getmodule(owner)
+            assert module is not None
+            space = dict(vars(module))
+            property_of = isinstance(vars(owner).get(function), property)
+            exec(f"from __future__ import annotations\n{source}", space)  # noqa: S102 - our own source
+            # Its names are looked up where the original looks them up.
+            made = _of(space[function], vars(module))
+            stack.enter_context(mock.patch.object(owner, function, property(made) if property_of else made))
+        yield
+
+
+def _of(function: Any, space: dict[str, Any]) -> Any:
+    made = type(function)(function.__code__, space, function.__name__, function.__defaults__, function.__closure__)
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
