@@ -100,11 +100,12 @@ async def test_the_descriptors_come_back_as_well(served: Served) -> None:
     if served.door == "view" and served.server.kind == "daphne":
         return  # the view cannot reach its socket: a system check says so
     channel = fresh("held")
-    idle = served.server.fds()
     connections = [await open_held(served, channel) for _ in range(20)]
-    assert served.server.fds() >= idle + 20
-    served.server.publish(channel, finish=None)
-    # The clients keep their ends open.
-    await eventually(lambda: served.server.fds() <= idle + 2, what="descriptors back to idle")
-    for connection in connections:
-        connection.close()
+    try:
+        held = served.server.fds()
+        served.server.publish(channel, finish=None)
+        # The clients keep their ends open. One or two others may come: a database's, a log's.
+        await eventually(lambda: served.server.fds() <= held - 20 + 2, what="descriptors back to idle")
+    finally:
+        for connection in connections:
+            connection.close()
