@@ -95,6 +95,7 @@ class ChannelModel:
         else:
             assert head is not None, f"{self.name} begins with {place}"
             assert (place.life, place.sequence - 1) == head.place[:2], f"{self.name}: {place} after {head.place}"
+            assert head.event != "end", f"{self.name}: {place} after its end"
             parent, first = head, self.now.first if self.now.first is not None else place.sequence
         assert place not in self.nodes, f"{self.name}: {place} was given twice"
         node = self.nodes[place] = Node(place, event, data, parent)

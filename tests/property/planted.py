@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -77,7 +78,7 @@ PLANTED: dict[str, list[Edit]] = {
     ],
     "a key is ignored": [
         (appending, "_place", "event.key is not None and event.key in known", "False"),
-        (appending, "_place", "key=event.key,", "key=None,"),
+        (appending, "_place", "key=event.key,", "key=None,"),  # else the database itself refuses
     ],
     "a finished channel takes more": [(appending, "_place", "finished = channel.finished is not None", "finished = False")],
     "the opening's id is the head": [
@@ -88,7 +89,7 @@ PLANTED: dict[str, list[Edit]] = {
         (stream.Stream, "_next_chunk", 'return b"".join(parts), len(parts)', 'return b"".join(parts)[:-1], len(parts)')
     ],
     "what does not fit any more is skipped": [
-        (stream.Stream, "_next_chunk", "reader.position = before", "pass"),
+        (stream.Stream, "_next_chunk", "self._overflow = True", "continue"),
     ],
     "an event is one more than its id in a stream of several": [
         (
@@ -116,11 +117,14 @@ def plant(name: str) -> Iterator[None]:
             module = inspect.getmodule(owner)
             assert module is not None
             space = dict(vars(module))
-            property_of = isinstance(vars(owner).get(function), property)
             exec(f"from __future__ import annotations\n{source}", space)  # noqa: S102 - our own source
             # Its names are looked up where the original looks them up.
             made = _of(space[function], vars(module))
-            stack.enter_context(mock.patch.object(owner, function, property(made) if property_of else made))
+            original = getattr(owner, function)
+            stack.enter_context(mock.patch.object(owner, function, made))
+            for other in [each for name, each in sys.modules.items() if name.startswith("sse_polling")]:
+                if other is not owner and vars(other).get(function) is original:
+                    stack.enter_context(mock.patch.object(other, function, made))
         yield
 
 

@@ -268,6 +268,7 @@ class World:
                 try:
                     if drafts:
                         placed += publishing.publish_many(CHANNELS[0], drafts)
+                        assert [each.key for each in placed] == [each.key for each in drafts]
                 except ChannelFinished:
                     allowed = [draft for draft in drafts if draft.key in self.keys[draft.channel or ""]]
                     assert any(draft.channel in finished and draft not in allowed for draft in drafts)
@@ -401,6 +402,9 @@ class World:
         """Let everything be well again, and see that every client gets everything."""
         self.time.slow, self.time.fail = False, None
         self.time.settle()
+        for name, model in self.models.items():
+            if not _is_end(model.now.head):
+                self.publish([Draft("short", channel=name)])  # and every wake of it is lost
         for where in range(len(self.hubs)):
             self.time.run(self.hubs[where].compare())
         for number, client in enumerate(self.clients):

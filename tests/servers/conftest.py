@@ -123,6 +123,7 @@ def small_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
             "CHANNELS": [
                 ("held.*", {"BURST": {"hold_seconds": 60, "linger_seconds": 60, "max_seconds": 90}})
             ],
+            "SYNC_SECONDS": 0.5,
             "PRIMING": "data",
             "CLOSE_SOCKET": False,
         },

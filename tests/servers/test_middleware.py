@@ -66,6 +66,8 @@ async def test_sync_middleware_does_not_hold_a_stream_up(small: Served) -> None:
     await eventually(lambda: client.last_event_id)
     small.server.publish(channel, "a")
     await eventually(lambda: "a" in client.data)
+    await asyncio.sleep(1.2)  # two rounds of the reaper: the view's own task is over, the stream is not
+    assert await small.sockets() == 1
     small.server.publish(channel, finish=None)
     await reading
     assert [response.header("x-stamp") for response in client.responses] == ["sync", "sync"]

@@ -290,7 +290,8 @@ async def test_a_cursor_of_another_life_gets_a_reset_and_all_of_the_new_life(ser
         if warm:
             await served.messages(channel, query=EARLIEST)
         erase(served, channel)
-        served.shell.publish(channel, "new", "newer", "newest", "the very newest")
+        # In the server's own process: a warm channel is told of it.
+        served.server.publish(channel, "new", "newer", "newest", "the very newest")
         client = served.client(channel, last_event_id=ids[2])
         await client.read_until(5, deadline=30)
         assert client.types == ["gap"] + ["message"] * 4, f"warm: {warm}"
