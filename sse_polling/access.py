@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
 from django.utils.module_loading import import_string
 
 from .conf import Config, Effective
@@ -116,8 +118,11 @@ async def authorize(
     for name, rule in asked:
         if is_own(name) and not (user.is_active and user.is_staff):
             return None
-        if not await _ask(rule, request, name):
-            return None
+        try:
+            if not await _ask(rule, request, name):
+                return None
+        except (PermissionDenied, Http404):
+            return None  # as a view would say it
     visitor = Visitor(str(user.pk) if user.is_authenticated else None)
     if lasting:
         cache.put(key, now + lasting, visitor)

@@ -18,9 +18,10 @@ from .exceptions import InvalidChannel, InvalidCursor
 from .hub import DATABASE_ERRORS, Hub
 from .lifecycle import has_room
 from .protocol import wire
-from .protocol.cursor import MAX_CHANNELS, Cursor, parse_cursor
+from .protocol.cursor import MAX_CHANNELS, Cursor, format_cursor, parse_cursor
 from .protocol.names import check_channel
 from .protocol.retry import RetryLimits, next_retry
+from .replay import before_end
 from .stream import DATABASE_RETRY_MS, Stream, open_stream
 
 __all__ = ["Answer", "DoorRequest", "answer", "bad_request", "method_not_allowed"]
@@ -82,12 +83,19 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
             load_user=request.load_user,
         )
     except DATABASE_ERRORS:
-        return _polite(request, config, wait_ms=DATABASE_RETRY_MS)
+        return _polite(
+            cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=DATABASE_RETRY_MS
+        )
     if visitor is None:
         what = f"channel {channels[0]}" if len(channels) == 1 else "these channels"
         return _words(403, f"You may not read {what}.")
     if not has_room(registry, config):
-        return _full(request, config)
+        seconds = config.breaker.retry_after_seconds
+        if request.GET.get("busy") != "stream":
+            return _full(seconds)
+        return _polite(
+            cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=seconds * 1000
+        )
     return await _admit(
         request, hub, channels, cursor, client, visitor, several=several, finite=finite, config=config
     )
@@ -129,7 +137,9 @@ async def _admit(
             clock=monotonic,
         )
     except DATABASE_ERRORS:
-        return _polite(request, config, wait_ms=DATABASE_RETRY_MS)
+        return _polite(
+            cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=DATABASE_RETRY_MS
+        )
     finally:
         if stream is None:
             registry.release(connection)
@@ -171,25 +181,32 @@ def _client(request: DoorRequest) -> str | None:
 
 
 def _effective(hub: Hub, name: str, config: Config) -> Effective:
-    return hub.effective(name) or config.effective(name)
+    live = hub.known(name)
+    return live.effective if live is not None and live.effective is not None else config.effective(name)
 
 
-def _full(request: DoorRequest, config: Config) -> Answer:
-    seconds = config.breaker.retry_after_seconds
-    if request.GET.get("busy") == "stream":
-        return _polite(request, config, wait_ms=seconds * 1000)
+def _full(seconds: int) -> Answer:
     refused = _words(503, f"Connection pool exhausted. Retry in {seconds}s.")
     refused.headers.append(("Retry-After", str(seconds)))
     return refused
 
 
-def _polite(request: DoorRequest, config: Config, *, wait_ms: int) -> Answer:
-    """Return a stream that only says when to come back: a browser never returns from a 503."""
+def _polite(
+    cursor: Cursor, *, several: bool, hub: Hub, channels: tuple[str, ...], config: Config, wait_ms: int
+) -> Answer:
+    """Return a stream that only says when to come back: a browser never returns from a 503.
+
+    It says the client's own cursor, so that none is lost by a client that forgets; without one, where
+    the channels stand now if this process knows, so that nothing of the wait is lost.
+    """
+    identifier = cursor.text or None
+    found = [live for live in map(hub.known, channels) if live is not None and live.tail is not None]
+    if identifier is None and not cursor.earliest and len(found) == len(channels):
+        positions = [(live.name, before_end(live)) for live in found]
+        identifier = format_cursor(positions) if several else str(positions[0][1])
     jitter = RetryLimits(jitter=RetryLimits(**config.retry).jitter)
-    text = request.headers.get("Last-Event-ID") or request.GET.get("last_event_id") or ""
-    identifier = text.strip(" ") if text and text != "earliest" else None
-    body = wire.opening(retry_ms=next_retry(jitter, _rng, at_least_ms=wait_ms), identifier=identifier)
-    return Answer(200, list(STREAM_HEADERS), body)
+    retry_ms = next_retry(jitter, _rng, at_least_ms=wait_ms)
+    return Answer(200, list(STREAM_HEADERS), wire.opening(retry_ms=retry_ms, identifier=identifier))
 
 
 def _words(status: int, sentence: str) -> Answer:

@@ -218,10 +218,9 @@ class Hub:
         for live in list(self._unknown.values())[: max(0, len(self._unknown) - most)]:
             self._forget(live)
 
-    def effective(self, name: str) -> Effective | None:
-        """Return what holds for a channel that this hub has loaded, its row's wishes included."""
-        live = self._channels.get(name)
-        return live.effective if live is not None else None
+    def known(self, name: str) -> LiveChannel | None:
+        """Return the channel if this hub has it, loaded or not."""
+        return self._channels.get(name)
 
     def leave(self, names: Iterable[str], waiter: Waiter) -> None:
         """Detach *waiter* from the channels it was opened with. Idempotent, from any thread."""

@@ -11,8 +11,9 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.http import QueryDict
 from django.http.request import HttpHeaders
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
 
+from . import views
 from .access import Nobody
 from .conf import get_config
 from .door import Answer, answer, bad_request, method_not_allowed
@@ -32,6 +33,7 @@ class Mount:
 
     def __init__(self, app: Any, *, path: str | None) -> None:
         self.app = app
+        self._given = path is not None
         self._path = path if path is None else "/" + path.strip("/") + "/" if path.strip("/") else "/"
 
     @property
@@ -48,14 +50,16 @@ class Mount:
         return self._path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        names = self._channels(scope)
+        kind = scope["type"]
+        names = self._channels(scope) if kind in ("http", "websocket") else None
         if names is None:
             await self.app(scope, receive, send)
-            return
-        await _serve(scope, receive, send, names)
+        elif kind == "websocket":
+            # No WebSocket is offered at a stream's address, and Django would log a traceback.
+            await receive()
+            await send({"type": "websocket.close"})
+        else:
+            await _serve(scope, receive, send, names)
 
     def _channels(self, scope: Scope) -> list[str] | None:
         """Return [] for several channels (named in the query), [name] for one, None if not ours."""
@@ -68,8 +72,17 @@ class Mount:
                     return []
                 name = rest[:-1]
                 if rest.endswith("/") and name and "/" not in name and name not in RESERVED_NAMES:
-                    return [name]
+                    return [name] if self._is_ours(rest) else None
         return None
+
+    def _is_ours(self, rest: str) -> bool:
+        """Tell whether the site's URLconf leads there too: an address before the include is the site's."""
+        if self._given:
+            return True
+        try:
+            return resolve("/" + self.path[len(get_script_prefix()) :] + rest).func is views.stream
+        except Resolver404:
+            return False
 
 
 class _MountRequest:

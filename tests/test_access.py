@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.http import QueryDict
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, QueryDict
 
 from sse_polling import access
 from sse_polling.access import authorize
@@ -82,6 +83,7 @@ async def test_the_apps_own_channels_are_for_staff_whatever_authorize_says(setti
     assert await ask("sse_polling.live", who=user(is_authenticated=True, is_staff=True, is_active=True))
 
 
+@pytest.mark.django_db(transaction=True)  # the thread it runs in may have a connection already
 async def test_a_sync_callable_sees_the_headers(settings: Any) -> None:
     settings.SSE_POLLING = {"AUTHORIZE": only_header}
     assert await ask("a") is None
@@ -156,3 +158,12 @@ async def test_the_memory_of_answers_is_bounded(monkeypatch: pytest.MonkeyPatch)
         cache.put(bytes([number]), 100.0, access.Visitor(None))
     assert len(cache._answers) == 3
     assert cache.get(bytes([9]), 0.0) is not None
+
+
+@pytest.mark.parametrize("error", [PermissionDenied, Http404])
+async def test_an_error_that_refuses_is_a_no(settings: Any, error: type[Exception]) -> None:
+    async def refuse(request: Any, channel: str) -> bool:
+        raise error
+
+    settings.SSE_POLLING = {"AUTHORIZE": refuse}
+    assert await ask("a") is None

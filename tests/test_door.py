@@ -177,3 +177,17 @@ async def test_a_busy_channel_does_not_starve_another_on_the_same_stream(setting
     request = Request("last_event_id=earliest")
     messages = await read(await answer(request, ["busy", "quiet"], several=True))
     assert any('"channel":"quiet"' in each.data for each in messages)
+
+
+async def test_a_polite_refusal_says_where_a_warm_channel_stands_to_who_has_no_cursor(settings: Any) -> None:
+    stored = await sync_to_async(publish)("a", "one")
+    await read(await answer(Request(), ["a"], several=False))
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "MAX_SOCKETS": 1}
+    held = await answer(Request(), ["other"], several=False)
+    assert f"id: {stored.id}\n".encode() in (await answer(Request("busy=stream"), ["a"], several=False)).body
+    assert b"id:" not in (await answer(Request("busy=stream"), ["cold"], several=False)).body
+    assert (
+        b"id:" not in (await answer(Request("busy=stream&last_event_id=earliest"), ["a"], several=False)).body
+    )
+    assert held.stream is not None
+    held.stream.close()

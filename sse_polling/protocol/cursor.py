@@ -63,11 +63,12 @@ NOWHERE = Position(UNKNOWN, 0, UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A parsed cursor. A channel that it does not name starts now."""
+    """A parsed cursor. A channel that it does not name starts now. *text* is the id as it came."""
 
     single: Position | None = None
     many: Mapping[str, Position] | None = None
     earliest: bool = False
+    text: str = ""
 
     def position(self, channel: str) -> Position | None:
         if self.single is not None:
@@ -92,7 +93,7 @@ def parse_cursor(text: str, *, several: bool = False) -> Cursor:
             raise InvalidCursor(
                 "This is the cursor of a stream of one channel; send back an id of a stream of these several."
             )
-        return Cursor(single=_position(*match.groups()))
+        return Cursor(single=_position(*match.groups()), text=text)
     many: dict[str, Position] = {}
     for part in text.split("_"):
         found = _PART.fullmatch(part)
@@ -101,7 +102,7 @@ def parse_cursor(text: str, *, several: bool = False) -> Cursor:
                 f"Not a cursor: {text[:60]!a}. Expected an id that a stream sent, unchanged, or {EARLIEST!r}."
             )
         many[found[1]] = _position(*found.groups()[1:])
-    return Cursor(many=many)
+    return Cursor(many=many, text=text)
 
 
 def format_cursor(positions: Iterable[tuple[str, Position]]) -> str:

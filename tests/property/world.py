@@ -268,7 +268,8 @@ class World:
                 try:
                     if drafts:
                         placed += publishing.publish_many(CHANNELS[0], drafts)
-                        assert [each.key for each in placed] == [each.key for each in drafts]
+                        keys = [each.key for each in drafts]
+                        assert [each.key for each in placed] == keys, f"published with keys {keys}: {placed}"
                 except ChannelFinished:
                     allowed = [draft for draft in drafts if draft.key in self.keys[draft.channel or ""]]
                     assert any(draft.channel in finished and draft not in allowed for draft in drafts)

@@ -1,0 +1,117 @@
+"""Which addresses the mount answers, and which it leaves to the application it wraps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+
+from sse_polling.asgi import SSEPolling
+from sse_polling.hub import Hub
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def special(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
+class Site:
+    """URLconfs for ``ROOT_URLCONF``: anything with ``urlpatterns``."""
+
+    at_root = type(
+        "Conf", (), {"urlpatterns": [path("admin/", special), path("", include("sse_polling.urls"))]}
+    )
+    before = type(
+        "Conf",
+        (),
+        {"urlpatterns": [path("events/special/", special), path("events/", include("sse_polling.urls"))]},
+    )
+    without = type("Conf", (), {"urlpatterns": [path("x/", special)]})
+
+
+async def ask(application: Any, address: str, *, kind: str = "http", root_path: str = "") -> Any:
+    """Return the status of the answer, None if the wrapped application was called, for *address*."""
+    scope = {
+        "type": kind,
+        "method": "GET",
+        "path": address,
+        "root_path": root_path,
+        "headers": [],
+        "query_string": b"",
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect" if kind == "websocket" else "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await application(scope, receive, send)
+    return sent[0].get("status", sent[0]["type"]) if sent else None
+
+
+@pytest.fixture
+async def mounted(settings: Any) -> Any:
+    settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.public", "PRESET": "reclaim"}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        pass
+
+    yield lambda **options: SSEPolling(app, **options)
+    Hub.current().stop()
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("/events/a/", 200),
+        ("/events/", 400),  # several channels, and none named
+        ("/events/a%20b/", 400),
+        ("/events/ready/", None),
+        ("/events/poll/", None),
+        ("/events/a", None),
+        ("/events/a/b/", None),
+        ("/other/", None),
+    ],
+)
+async def test_streams_are_answered_and_the_rest_is_the_applications(
+    mounted: Any, address: str, status: int | None
+) -> None:
+    assert await ask(mounted(), address) == status
+
+
+async def test_lifespan_is_the_applications(mounted: Any) -> None:
+    assert await ask(mounted(), "", kind="lifespan") is None
+
+
+async def test_a_websocket_at_a_streams_address_is_refused_without_a_traceback(mounted: Any) -> None:
+    assert await ask(mounted(), "/events/a/", kind="websocket") == "websocket.close"
+    assert await ask(mounted(), "/chat/", kind="websocket") is None
+
+
+async def test_an_address_of_the_site_before_the_include_stays_the_sites(mounted: Any, settings: Any) -> None:
+    settings.ROOT_URLCONF = Site.before
+    assert await ask(mounted(), "/events/special/") is None
+    assert await ask(mounted(), "/events/a/") == 200
+
+
+async def test_an_include_at_the_root_takes_only_what_is_left(mounted: Any, settings: Any) -> None:
+    settings.ROOT_URLCONF = Site.at_root
+    assert await ask(mounted(), "/admin/") is None
+    assert await ask(mounted(), "/a/") == 200
+
+
+async def test_a_root_path_of_the_server_is_left_out(mounted: Any) -> None:
+    assert await ask(mounted(), "/app/events/a/", root_path="/app") == 200
+
+
+async def test_a_path_of_its_own_needs_no_include(mounted: Any, settings: Any) -> None:
+    settings.ROOT_URLCONF = Site.without
+    assert await ask(mounted(path="streams"), "/streams/a/") == 200
+    with pytest.raises(ImproperlyConfigured, match="include"):
+        await ask(mounted(), "/a/")

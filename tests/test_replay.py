@@ -1,0 +1,319 @@
+"""The judge: what a position is sent next, whatever has happened to the history under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from sse_polling import finish, history, publish, publish_many
+from sse_polling.hub import Hub, LiveChannel
+from sse_polling.models import Channel, Event
+from sse_polling.protocol.cursor import NOWHERE, Position
+from sse_polling.protocol.event import Gap, StoredEvent
+from sse_polling.replay import Batch, at_end, before_end, earliest, next_batch
+from tests.timeless import Timeless, timeless
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+SMALL = {"TAIL": {"max_events": 3}}
+
+
+@pytest.fixture
+def time() -> Iterator[Timeless]:
+    with timeless() as machine, override_settings(SSE_POLLING=SMALL):
+        yield machine
+
+
+@pytest.fixture
+def hub(time: Timeless) -> Iterator[Hub]:
+    made = Hub(time.loop)
+    yield made
+    made.stop()
+    time.settle()
+
+
+def opened(time: Timeless, hub: Hub) -> LiveChannel:
+    return time.run(hub.open(["a"]))[0]
+
+
+def batch(time: Timeless, hub: Hub, position: Position, **limits: int) -> Batch:
+    limits = {"max_events": 100, "max_bytes": 10**6, **limits}
+    return time.run(next_batch(hub, opened(time, hub), position, **limits))
+
+
+def shown(found: Batch) -> list[Any]:
+    """Return events as their data, gaps as (from, to, reason)."""
+    return [
+        (item.first, item.last, item.reason) if isinstance(item, Gap) else item.event.data for item in found.items
+    ]
+
+
+def trim(before: int) -> None:
+    Event.objects.filter(sequence__lt=before).delete()
+
+
+class Backup:
+    """A copy of everything, to be put back."""
+
+    def __init__(self) -> None:
+        self.channels, self.events = list(Channel.objects.all()), list(Event.objects.all())
+
+    def restore(self) -> None:
+        Event.objects.all().delete()
+        Channel.objects.all().delete()
+        Channel.objects.bulk_create(self.channels)
+        Event.objects.bulk_create(self.events)
+
+
+def events(count: int, first: int = 1) -> list[StoredEvent]:
+    return publish_many("a", [f"{number}" for number in range(first, first + count)])
+
+
+# What follows a position
+
+
+@pytest.mark.parametrize("at", range(11))
+def test_any_position_gets_exactly_what_follows_it(time: Timeless, hub: Hub, at: int) -> None:
+    """From the tail, which holds three here, and from the database behind it."""
+    stored = events(10)
+    position = stored[at - 1].position if at else stored[0].position._replace(sequence=0, tag="-")
+    found = batch(time, hub, position)
+    assert shown(found) == [f"{number}" for number in range(at + 1, 11)]
+    assert found.after == (stored[-1].position if at < 10 else position)
+
+
+def test_a_cursor_near_the_end_of_a_long_history_is_found_at_once(time: Timeless, hub: Hub) -> None:
+    stored = events(1000)
+    opened(time, hub)
+    before = time.queries
+    assert shown(batch(time, hub, stored[990].position)) == [f"{number}" for number in range(992, 1001)]
+    assert time.queries == before + 1
+
+
+@pytest.mark.parametrize("at", [0, 2, 8])
+def test_a_batch_keeps_to_its_limits(time: Timeless, hub: Hub, at: int) -> None:
+    stored = events(10)
+    position = stored[0].position._replace(sequence=at, tag="-")
+    assert shown(batch(time, hub, position, max_events=2)) == [f"{at + 1}", f"{at + 2}"]
+    assert shown(batch(time, hub, position, max_bytes=1)) == [f"{at + 1}"]
+
+
+def test_pages_of_a_replay_repeat_and_skip_nothing(time: Timeless, hub: Hub) -> None:
+    stored = events(300)
+    position, got = stored[0].position._replace(sequence=0, tag="-"), []
+    while True:
+        found = batch(time, hub, position, max_events=37)
+        if not found.items:
+            break
+        got += shown(found)
+        position = found.after
+    assert got == [f"{number}" for number in range(1, 301)]
+
+
+def test_from_nowhere_it_goes_on_at_the_first_event_of_whichever_life_there_is(time: Timeless, hub: Hub) -> None:
+    assert batch(time, hub, NOWHERE).items == []
+    events(2)
+    hub.wake("a", "", 0)
+    time.settle()
+    assert shown(batch(time, hub, NOWHERE)) == ["1", "2"]
+
+
+def test_from_nowhere_a_stale_process_sends_no_reset(time: Timeless, hub: Hub) -> None:
+    """Found by the state machine: it judged nowhere as a place in the life that it had known."""
+    events(5)
+    opened(time, hub)  # knows 3 to 5 of a life that is erased behind its back
+    list(history.erase("a"))
+    publish("a", "new")
+    assert shown(batch(time, hub, NOWHERE)) == ["new"]
+
+
+# Gaps
+
+
+@pytest.mark.parametrize(("at", "kept_from", "gap"), [(0, 3, (1, 2)), (2, 6, (3, 5)), (5, 10, (6, 9))])
+def test_a_trimmed_cursor_gets_one_gap_and_all_that_is_retained(
+    time: Timeless, hub: Hub, at: int, kept_from: int, gap: tuple[int, int]
+) -> None:
+    stored = events(12)
+    trim(kept_from)
+    position = stored[at - 1].position if at else stored[0].position._replace(sequence=0, tag="-")
+    found = batch(time, hub, position)
+    assert shown(found) == [(*gap, "trimmed"), *(f"{number}" for number in range(kept_from, 13))]
+    lost = found.items[0]
+    assert isinstance(lost, Gap)
+    assert lost.after.sequence == kept_from - 1
+
+
+def test_a_gap_is_one_of_the_events_of_a_batch(time: Timeless, hub: Hub) -> None:
+    """Found by the state machine: a burst of three held a gap and three events."""
+    stored = events(12)
+    trim(6)
+    assert shown(batch(time, hub, stored[0].position, max_events=2)) == [(2, 5, "trimmed"), "6"]
+    assert shown(batch(time, hub, stored[0].position, max_events=1)) == [(2, 5, "trimmed")]
+
+
+def test_a_cursor_at_the_last_trimmed_event_has_no_gap(time: Timeless, hub: Hub) -> None:
+    stored = events(12)
+    trim(6)
+    assert shown(batch(time, hub, stored[4].position))[0] == "6"
+
+
+def test_what_the_tail_still_holds_is_sent_although_its_rows_are_gone(time: Timeless, hub: Hub) -> None:
+    stored = events(10)
+    opened(time, hub)
+    trim(11)
+    assert shown(batch(time, hub, stored[7].position)) == ["9", "10"]
+    assert shown(batch(time, hub, stored[3].position)) == [(5, 7, "trimmed")]
+
+
+def test_trimming_between_two_pages_is_a_gap(time: Timeless, hub: Hub) -> None:
+    events(20)
+    first = batch(time, hub, NOWHERE, max_events=4)
+    trim(10)
+    assert shown(batch(time, hub, first.after, max_events=3)) == [(5, 9, "trimmed"), "10", "11"]
+
+
+def test_a_hole_that_was_made_behind_the_apps_back_is_told(time: Timeless, hub: Hub) -> None:
+    stored = events(20)
+    Event.objects.filter(sequence__in=[7, 8]).delete()
+    assert shown(batch(time, hub, stored[4].position, max_events=4)) == ["6", (7, 8, "trimmed"), "9", "10"]
+
+
+# Resets
+
+
+def test_a_cursor_of_another_life_gets_one_reset_and_all_that_is_retained(time: Timeless, hub: Hub) -> None:
+    stored = events(4)
+    list(history.erase("a"))
+    publish_many("a", ["x", "y"])
+    found = batch(time, hub, stored[2].position)
+    assert shown(found) == [(4, None, "reset")]
+    assert shown(batch(time, hub, found.after)) == ["x", "y"]
+
+
+def test_after_a_reset_every_retained_event_comes_and_no_other(time: Timeless, hub: Hub) -> None:
+    events(10)
+    trim(4)
+    found = batch(time, hub, Position("another", 7, "tag"))
+    assert found.after.sequence == 3
+    assert shown(batch(time, hub, found.after)) == [f"{number}" for number in range(4, 11)]
+
+
+def test_a_cursor_of_a_channel_that_is_gone_gets_a_reset_to_nowhere(time: Timeless, hub: Hub) -> None:
+    stored = events(4)
+    list(history.erase("a"))
+    found = batch(time, hub, stored[1].position)
+    assert (shown(found), found.after) == ([(3, None, "reset")], NOWHERE)
+
+
+def test_a_cursor_beyond_this_process_is_judged_after_reading_the_primary(time: Timeless, hub: Hub) -> None:
+    """Another process has told the client more than this one knows: that is no other life."""
+    events(2)
+    opened(time, hub)
+    later = events(5, 3)  # every wake is lost
+    assert shown(batch(time, hub, later[2].position)) == ["6", "7"]
+
+
+def test_a_lost_commit_is_noticed_by_the_cursor_that_has_it(time: Timeless, hub: Hub) -> None:
+    events(5)
+    backup = Backup()
+    lost = events(3, 6)
+    backup.restore()
+    assert shown(batch(time, hub, lost[2].position)) == [(9, None, "reset")]
+    events(9, 60)  # past the lost ones: the sequence alone fits
+    hub.wake("a", "", 0)
+    time.settle()
+    assert shown(batch(time, hub, lost[2].position)) == [(9, None, "reset")]
+
+
+@pytest.mark.parametrize("more", range(1, 9))
+def test_another_history_is_noticed_wherever_the_tail_begins(time: Timeless, hub: Hub, more: int) -> None:
+    """Found by the state machine: the tag of the event just before a fresh tail was not known."""
+    events(2)
+    backup = Backup()
+    lost = events(1, 3)[0]
+    backup.restore()
+    publish_many("a", [f"{number}'" for number in range(3, 3 + more)])
+    found = batch(time, hub, lost.position)
+    assert shown(found) == [(4, None, "reset")]
+    assert shown(batch(time, hub, found.after))[:3] == ["1", "2", "3'"]
+
+
+def test_a_tail_of_a_lost_history_makes_no_gap(time: Timeless, hub: Hub) -> None:
+    """Found by the state machine: a process that missed the restore took its own tail for what was left."""
+    events(3)
+    backup = Backup()
+    events(7, 4)
+    opened(time, hub)  # holds 8 to 10 of the history that is lost
+    backup.restore()
+    newest = events(2, 40)[-1]  # 4 and 5, whose wakes are lost
+    assert newest.sequence == 5
+    found = batch(time, hub, newest.position)
+    assert (shown(found), found.after) == ([], newest.position)
+
+
+def test_an_unknown_tag_is_taken_as_it_is(time: Timeless, hub: Hub) -> None:
+    stored = events(6)
+    for at in (1, 4):
+        position = stored[at - 1].position._replace(tag="-")
+        assert shown(batch(time, hub, position)) == [f"{number}" for number in range(at + 1, 7)]
+
+
+# Starts and ends
+
+
+def test_earliest_is_just_before_the_first_retained_event(time: Timeless, hub: Hub) -> None:
+    assert time.run(earliest(opened(time, hub))) == NOWHERE
+    events(10)
+    trim(5)
+    hub.wake("a", "", 0)
+    time.settle()
+    assert time.run(earliest(opened(time, hub))).sequence == 4
+    trim(11)
+    assert time.run(earliest(opened(time, hub))).sequence == 10
+
+
+def test_earliest_of_a_channel_of_which_the_end_alone_is_known_is_before_it(time: Timeless, hub: Hub) -> None:
+    """Found by the state machine: an erase that was interrupted left the row, and a client got 204 at once."""
+    events(3)
+    finish("a")
+    Event.objects.all().delete()
+    position = time.run(earliest(opened(time, hub)))
+    assert not position.at_end
+    found = batch(time, hub, position)
+    assert shown(found) == [(4, 4, "trimmed")]
+    assert found.after.at_end
+
+
+def test_a_start_from_now_is_before_an_end_that_has_come(time: Timeless, hub: Hub) -> None:
+    stored = events(2)
+    assert before_end(opened(time, hub)) == stored[1].position
+    finish("a")
+    hub.wake("a", "", 0)
+    time.settle()
+    assert before_end(opened(time, hub)).sequence == 2
+    assert [item.event.event for item in batch(time, hub, before_end(opened(time, hub))).items] == ["end"]  # type: ignore[union-attr]
+
+
+def test_at_the_end_is_who_was_sent_the_end_of_this_life_or_of_one_that_is_gone(time: Timeless, hub: Hub) -> None:
+    event, end = publish("a", "x"), finish("a")
+    live = opened(time, hub)
+    assert time.run(at_end(hub, live, end.position))
+    assert not time.run(at_end(hub, live, event.position))
+    assert not time.run(at_end(hub, live, NOWHERE))
+    list(history.erase("a"))
+    hub.wake("a", "", 0)
+    time.settle()
+    assert time.run(at_end(hub, live, end.position))
+    publish("a", "new")
+    assert not time.run(at_end(hub, live, end.position))
+
+
+def test_an_end_that_this_process_does_not_know_yet_is_asked_for(time: Timeless, hub: Hub) -> None:
+    publish("a", "x")
+    live = opened(time, hub)
+    end = finish("a")  # the wake is lost; another process has sent it
+    assert time.run(at_end(hub, live, end.position))
