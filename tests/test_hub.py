@@ -60,7 +60,9 @@ def test_a_cold_start_is_one_load_however_many_wait(
     publish_many("a", range(5))
     loads: list[object] = []
     newest = history.newest
-    monkeypatch.setattr(history, "newest", lambda *args, **options: loads.append(args) or newest(*args, **options))
+    monkeypatch.setattr(
+        history, "newest", lambda *args, **options: loads.append(args) or newest(*args, **options)
+    )
     time.slow = True
     waiting = [time.start(one.open(["a"])) for _ in range(1000)]
     assert len(time.jobs) == 1
@@ -110,7 +112,9 @@ def test_a_failed_load_reaches_all_who_wait_and_the_next_tries_again(time: Timel
     assert tail_of(opened(time, one)) == ["0"]
 
 
-def test_who_leaves_while_a_load_is_on_its_way_does_not_end_it_for_the_others(time: Timeless, one: Hub) -> None:
+def test_who_leaves_while_a_load_is_on_its_way_does_not_end_it_for_the_others(
+    time: Timeless, one: Hub
+) -> None:
     publish("a", "0")
     time.slow = True
     first, second = time.start(one.open(["a"])), time.start(one.open(["a"]))
@@ -352,7 +356,9 @@ def test_a_channel_that_was_published_to_is_no_longer_one_of_them(time: Timeless
     assert "a" in one._channels
 
 
-def test_channels_that_nobody_reads_are_let_go_and_what_they_held_is_given_back(time: Timeless, one: Hub) -> None:
+def test_channels_that_nobody_reads_are_let_go_and_what_they_held_is_given_back(
+    time: Timeless, one: Hub
+) -> None:
     publish("a", "0")
     publish("b", "0")
     opened(time, one, "a")
@@ -439,7 +445,9 @@ def test_a_message_of_the_layer_is_a_wake(time: Timeless, running: Hub) -> None:
     assert tail_of(live) == ["0", "1"]
 
 
-@pytest.mark.parametrize("nonsense", [{}, {"channel": "a", "life": "x"}, {"channel": "a", "life": "x", "sequence": "?"}])
+@pytest.mark.parametrize(
+    "nonsense", [{}, {"channel": "a", "life": "x"}, {"channel": "a", "life": "x", "sequence": "?"}]
+)
 def test_a_strange_message_is_logged_and_the_listening_goes_on(
     time: Timeless, running: Hub, caplog: pytest.LogCaptureFixture, nonsense: dict[str, Any]
 ) -> None:
@@ -465,7 +473,11 @@ def test_a_lost_wake_costs_seconds(time: Timeless, running: Hub, monkeypatch: py
 
 @pytest.mark.parametrize("error", [RuntimeError("died"), asyncio.CancelledError("inside")])
 def test_a_task_that_dies_is_noticed_logged_and_started_again(
-    time: Timeless, running: Hub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    time: Timeless,
+    running: Hub,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
 ) -> None:
     """A library's CancelledError is a death as well: nobody has asked this task to end."""
     live = opened(time, running)

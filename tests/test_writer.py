@@ -7,6 +7,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator
+from time import sleep
 from typing import Any
 
 import pytest
@@ -18,12 +19,17 @@ from sse_polling import (
     finish,
     history,
     publish,
-    publishing,
     stream_writer,
     wake,
     writer,
 )
-from sse_polling.exceptions import ChannelFinished, EventTooLarge, InvalidChannel, InvalidEvent, SSEPollingError
+from sse_polling.exceptions import (
+    ChannelFinished,
+    EventTooLarge,
+    InvalidChannel,
+    InvalidEvent,
+    SSEPollingError,
+)
 from sse_polling.models import Event
 from tests.timeless import Timeless, timeless
 
@@ -38,13 +44,21 @@ def time() -> Iterator[Timeless]:
 
 @pytest.fixture
 def pool() -> Iterator[None]:
-    """The app's own threads, whose connections the test database must not outlive."""
+    """The app's own threads, which the test must not leave behind."""
     yield
     database.shutdown()
+    loop = wake.sender.loop()
+    loop.call_soon_threadsafe(loop.stop)
+    while loop.is_running():
+        sleep(0.001)
+    loop.close()
+    wake.sender.reset()
 
 
 def stored(channel: str = "task") -> list[str]:
-    return list(Event.objects.filter(channel__name=channel).order_by("sequence").values_list("data", flat=True))
+    return list(
+        Event.objects.filter(channel__name=channel).order_by("sequence").values_list("data", flat=True)
+    )
 
 
 def rows(channel: str = "task") -> list[Any]:
@@ -134,7 +148,9 @@ def test_many_tasks_may_write_to_one_writer(time: Timeless) -> None:
     found = stored()
     assert len(found) == 100
     for number in range(5):
-        assert [text for text in found if text.startswith(f"{number}.")] == [f"{number}.{part}" for part in range(20)]
+        assert [text for text in found if text.startswith(f"{number}.")] == [
+            f"{number}.{part}" for part in range(20)
+        ]
 
 
 def test_event_key_and_data_are_as_in_publish(time: Timeless) -> None:
@@ -145,7 +161,10 @@ def test_event_key_and_data_are_as_in_publish(time: Timeless) -> None:
             await out.write("b", event="log")
 
     time.run(write())
-    assert [(row.event, row.data, row.key) for row in rows()] == [("token", '{"a":1}', "k"), ("log", "b", None)]
+    assert [(row.event, row.data, row.key) for row in rows()] == [
+        ("token", '{"a":1}', "k"),
+        ("log", "b", None),
+    ]
 
 
 # Ends
@@ -355,10 +374,14 @@ def test_sync_code_writes_the_same_way() -> None:
 
 @pytest.mark.usefixtures("pool")
 def test_sync_exceptions_reach_the_caller() -> None:
-    with pytest.raises(RuntimeError, match="mine"), stream_writer("task", finish=True) as out:
-        with pytest.raises(InvalidEvent):
-            out.write(object())
-        raise RuntimeError("mine")
+    def write() -> None:
+        with stream_writer("task", finish=True) as out:
+            with pytest.raises(InvalidEvent):
+                out.write(object())
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        write()
     assert stored() == ['{"status":"failed"}']
 
 
@@ -373,6 +396,7 @@ def test_it_commits_on_a_connection_of_its_own_and_readers_are_woken(monkeypatch
     assert history.head("task")[0].sequence == 2
 
 
+@pytest.mark.usefixtures("pool")
 def test_a_forked_worker_writes_on_a_loop_of_its_own() -> None:
     """Celery's workers are forks: of their parent's background loop only the memory is left."""
     assert writer._call(_answer()) == 42
@@ -390,5 +414,3 @@ def test_a_forked_worker_writes_on_a_loop_of_its_own() -> None:
 
 async def _answer() -> int:
     return 42
-
-

@@ -57,7 +57,11 @@ class Version:
         """Tell whether *place* lies on this history."""
         if place == NOWHERE:
             return True
-        if self.head is None or self.head.place.life != place.life or place.sequence > self.head.place.sequence:
+        if (
+            self.head is None
+            or self.head.place.life != place.life
+            or place.sequence > self.head.place.sequence
+        ):
             return False
         node = self.head.at(place.sequence)
         return place.tag == UNKNOWN or (node is not None and node.place == place)
@@ -94,7 +98,9 @@ class ChannelModel:
             assert head is None, f"{self.name}: sequence 1 again, after {head}"
         else:
             assert head is not None, f"{self.name} begins with {place}"
-            assert (place.life, place.sequence - 1) == head.place[:2], f"{self.name}: {place} after {head.place}"
+            assert (place.life, place.sequence - 1) == head.place[:2], (
+                f"{self.name}: {place} after {head.place}"
+            )
             assert head.event != "end", f"{self.name}: {place} after its end"
             parent, first = head, self.now.first if self.now.first is not None else place.sequence
         assert place not in self.nodes, f"{self.name}: {place} was given twice"
@@ -148,9 +154,13 @@ class Ledger:
             elif mode == "earliest":
                 # A process that missed a wake may know an older history, which is judged at the first look.
                 starts = [version.start for version in model.versions]
-                assert any(_not_after(place, start) for start in starts), f"earliest of {name} is {place}: {starts}"
+                assert any(_not_after(place, start) for start in starts), (
+                    f"earliest of {name} is {place}: {starts}"
+                )
             else:
-                heads = [each for version in model.versions for each in _heads(version, cursor=mode == "cursor")]
+                heads = [
+                    each for version in model.versions for each in _heads(version, cursor=mode == "cursor")
+                ]
                 assert place in heads, f"{place} was never {name}'s now"
             self.places[name] = place
 
@@ -176,7 +186,9 @@ class Ledger:
             self._event(name, kind, data, places[name])
         for other, place in places.items():
             if (other != name or kind == "close") and place != self.places[other]:
-                assert self.places[other] == NOWHERE, f"{other} moves from {self.places[other]} to {place} in silence"
+                assert self.places[other] == NOWHERE, (
+                    f"{other} moves from {self.places[other]} to {place} in silence"
+                )
                 assert place.sequence == 0, f"{other} moves from nowhere to {place} in silence"
                 self.places[other] = place
 
@@ -185,18 +197,28 @@ class Ledger:
         node = model.nodes.get(place)
         assert node is not None, f"{name}: {place} was never committed"
         text = node.data if self.several else re.sub("\r\n|\r", "\n", node.data)
-        assert (kind, data) == (node.event, text), f"{name}: {place} is {node.event} {text!r}, not {kind} {data!r}"
-        assert before == NOWHERE or before.life == place.life, f"{name}: from {before} to {place} without a gap"
-        assert place.sequence == before.sequence + 1, f"{name}: from {before} to {place}: lost, repeated or reordered"
+        assert (kind, data) == (node.event, text), (
+            f"{name}: {place} is {node.event} {text!r}, not {kind} {data!r}"
+        )
+        assert before == NOWHERE or before.life == place.life, (
+            f"{name}: from {before} to {place} without a gap"
+        )
+        assert place.sequence == before.sequence + 1, (
+            f"{name}: from {before} to {place}: lost, repeated or reordered"
+        )
         for known in (model.nodes.get(before), self.anchors.get(name)):
             # Another history is noticed as long as the row at that position is retained.
             other = node.at(known.place.sequence) if known is not None else None
-            assert other is known or other in model.removed, f"{name}: {place} is not of the history of {known.place}"
+            assert other is known or other in model.removed, (
+                f"{name}: {place} is not of the history of {known.place}"
+            )
         self.places[name], self.anchors[name] = place, node
 
     def _gap(self, name: str, said: dict[str, object], after: Place) -> None:
         model, before = self.models[name], self.places[name]
-        assert said["from"] == before.sequence + 1, f"{name}: a gap from {said['from']} for a client at {before}"
+        assert said["from"] == before.sequence + 1, (
+            f"{name}: a gap from {said['from']} for a client at {before}"
+        )
         if said["reason"] == "trimmed":
             self._trimmed(model, before, said["to"], after)
         else:
@@ -216,8 +238,12 @@ class Ledger:
 
     def _trimmed(self, model: ChannelModel, before: Place, last: object, after: Place) -> None:
         assert isinstance(last, int), f"{model.name}: a trimmed gap to {last!r}"
-        assert last == after.sequence >= before.sequence + 1, f"{model.name}: a gap {before} to {last}, then {after}"
-        assert before == NOWHERE or before.life == after.life, f"{model.name}: a trimmed gap from {before} to {after}"
+        assert last == after.sequence >= before.sequence + 1, (
+            f"{model.name}: a gap {before} to {last}, then {after}"
+        )
+        assert before == NOWHERE or before.life == after.life, (
+            f"{model.name}: a trimmed gap from {before} to {after}"
+        )
         heads = [v.head for v in model.versions if v.head is not None and v.head.place.life == after.life]
         for head in heads:
             # Another history is noticed as long as the row at that position is retained.

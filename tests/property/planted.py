@@ -80,13 +80,20 @@ PLANTED: dict[str, list[Edit]] = {
         (appending, "_place", "event.key is not None and event.key in known", "False"),
         (appending, "_place", "key=event.key,", "key=None,"),  # else the database itself refuses
     ],
-    "a finished channel takes more": [(appending, "_place", "finished = channel.finished is not None", "finished = False")],
+    "a finished channel takes more": [
+        (appending, "_place", "finished = channel.finished is not None", "finished = False")
+    ],
     "the opening's id is the head": [
         (stream.Stream, "run", "identifier=self.cursor", "identifier=str(self._readers[0].live.position)"),
     ],
     "a stream opens without an id": [(stream.Stream, "run", "identifier=self.cursor", "identifier=None")],
     "a chunk is cut in a frame": [
-        (stream.Stream, "_next_chunk", 'return b"".join(parts), len(parts)', 'return b"".join(parts)[:-1], len(parts)')
+        (
+            stream.Stream,
+            "_next_chunk",
+            'return b"".join(parts), len(parts)',
+            'return b"".join(parts)[:-1], len(parts)',
+        )
     ],
     "what does not fit any more is skipped": [
         (stream.Stream, "_next_chunk", "self._overflow = True", "continue"),
@@ -98,7 +105,12 @@ PLANTED: dict[str, list[Edit]] = {
             "reader.position = item.after",
             "before = self.cursor\n    reader.position = item.after",
         ),
-        (stream.Stream, "_block", "wire.with_id(self.cursor, item.envelope)", "wire.with_id(before, item.envelope)"),
+        (
+            stream.Stream,
+            "_block",
+            "wire.with_id(self.cursor, item.envelope)",
+            "wire.with_id(before, item.envelope)",
+        ),
     ],
 }
 
@@ -129,6 +141,8 @@ def plant(name: str) -> Iterator[None]:
 
 
 def _of(function: Any, space: dict[str, Any]) -> Any:
-    made = type(function)(function.__code__, space, function.__name__, function.__defaults__, function.__closure__)
+    made = type(function)(
+        function.__code__, space, function.__name__, function.__defaults__, function.__closure__
+    )
     made.__kwdefaults__ = function.__kwdefaults__
     return made

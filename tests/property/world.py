@@ -38,7 +38,13 @@ __all__ = ["CHANNELS", "Client", "World"]
 
 CHANNELS = ("a", "b")
 SETTINGS: dict[str, Any] = {
-    "BURST": {"max_events": 3, "max_bytes": 1024, "max_seconds": 30, "linger_seconds": 0.5, "hold_seconds": 2},
+    "BURST": {
+        "max_events": 3,
+        "max_bytes": 1024,
+        "max_seconds": 30,
+        "linger_seconds": 0.5,
+        "hold_seconds": 2,
+    },
     "TAIL": {"max_events": 3, "max_bytes": 2048, "total_bytes": 4096, "idle_seconds": 100},
     "RETENTION": {"max_events": 5, "max_age_seconds": 1000},
     "HEARTBEAT_SECONDS": 0.7,
@@ -308,9 +314,11 @@ class World:
         self.time.settle()
         if not self.time.slow and not self.time.jobs and self.time.fail is None:
             for client in waiting:
-                # After a restored backup a wake may name a sequence that the hub has had; comparing heads tells.
+                # After a restored backup a wake may name a sequence the hub has had; comparing heads tells.
                 told = any(name in grown and not self.models[name].forked for name in client.channels)
-                assert not told or not client.waits, f"a held stream of {client.channels} slept through a wake"
+                assert not told or not client.waits, (
+                    f"a held stream of {client.channels} slept through a wake"
+                )
 
     def _committed(self, placed: list[Any]) -> None:
         for event in sorted(placed, key=lambda each: each.sequence):
@@ -363,12 +371,16 @@ class World:
             first = kept[0] if kept else None
             if first != model.now.first:
                 model.lost(first)
-                self.keys[name] = {key: place for key, place in self.keys[name].items() if place.sequence in kept}
+                self.keys[name] = {
+                    key: place for key, place in self.keys[name].items() if place.sequence in kept
+                }
 
     def back_up(self, name: str) -> bool:
         row = Channel.objects.filter(name=name).values().first()
         if row is not None:
-            self.backups.append((name, row, list(Event.objects.filter(channel_id=row["id"])), self.models[name].now))
+            self.backups.append(
+                (name, row, list(Event.objects.filter(channel_id=row["id"])), self.models[name].now)
+            )
         return row is not None
 
     def restore(self, number: int) -> None:
@@ -381,7 +393,9 @@ class World:
             Channel.objects.create(**row)
             Event.objects.bulk_create(events)
         self.models[name].restored(version)
-        self.keys[name] = {each.key: Place(row["life"], each.sequence, each.tag) for each in events if each.key}
+        self.keys[name] = {
+            each.key: Place(row["life"], each.sequence, each.tag) for each in events if each.key
+        }
 
     # Processes
 
@@ -425,7 +439,9 @@ class World:
             )
         assert len(self.registry) == 0
         for each in self.hubs:
-            assert not any(live.waiters for live in each._channels.values()), "a stream left its waiter behind"
+            assert not any(live.waiters for live in each._channels.values()), (
+                "a stream left its waiter behind"
+            )
 
 
 def _is_end(node: Any) -> bool:

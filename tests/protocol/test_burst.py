@@ -66,7 +66,9 @@ def test_a_full_burst_is_over_at_once(events: int, size: int, cause: Cause) -> N
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 99), st.floats(0, 5)), max_size=20))
-def test_the_deadline_is_when_it_is_quiet_and_never_after_the_seconds(sent: list[tuple[int, int, float]]) -> None:
+def test_the_deadline_is_when_it_is_quiet_and_never_after_the_seconds(
+    sent: list[tuple[int, int, float]],
+) -> None:
     burst, now = Burst(limits(max_seconds=20), now=0), 0.0
     for events, size, pause in sent:
         now = min(now + pause, 20)

@@ -22,7 +22,9 @@ from sse_polling.protocol.cursor import (
 from sse_polling.protocol.names import channel_hash
 
 words = st.text("abcXYZ019", min_size=1, max_size=8)
-positions = st.builds(Position, words, st.integers(0, 2**63 - 1), st.one_of(words, words.map("~{}".format), st.just("-")))
+positions = st.builds(
+    Position, words, st.integers(0, 2**63 - 1), st.one_of(words, words.map("~{}".format), st.just("-"))
+)
 
 
 @given(positions)
@@ -98,7 +100,9 @@ BAD = [
 @pytest.mark.parametrize("text", BAD)
 @pytest.mark.parametrize("several", [False, True])
 def test_anything_else_is_refused_in_words(text: str, several: bool) -> None:
-    with pytest.raises(InvalidCursor, match=r"^(Not a cursor|This is the cursor of a stream of one)") as caught:
+    with pytest.raises(
+        InvalidCursor, match=r"^(Not a cursor|This is the cursor of a stream of one)"
+    ) as caught:
         parse_cursor(text, several=several)
     assert len(str(caught.value)) < 300
     assert str(caught.value).isprintable()

@@ -8,14 +8,32 @@ from sse_polling.exceptions import InvalidChannel
 from sse_polling.protocol.names import channel_hash, check_channel, is_own
 
 
-@pytest.mark.parametrize("name", ["a", "A", "builds.42", "a:b~c-d_e", "0", "..a", "a..", "x" * 200, "wsx", "Poll"])
+@pytest.mark.parametrize(
+    "name", ["a", "A", "builds.42", "a:b~c-d_e", "0", "..a", "a..", "x" * 200, "wsx", "Poll"]
+)
 def test_a_name_of_the_allowed_characters_is_taken(name: str) -> None:
     assert check_channel(name) == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "." * 200, "x" * 201, "a b", "a/b", "ä", "a\n", "a\r", "a\0", "a?b", "a%b", "a_\u0661", "\ud800"],
+    [
+        "",
+        ".",
+        "..",
+        "." * 200,
+        "x" * 201,
+        "a b",
+        "a/b",
+        "ä",
+        "a\n",
+        "a\r",
+        "a\0",
+        "a?b",
+        "a%b",
+        "a_\u0661",
+        "\ud800",
+    ],
 )
 def test_anything_else_is_refused_with_what_came_and_what_was_expected(name: str) -> None:
     with pytest.raises(InvalidChannel, match="Expected 1 to 200 ASCII letters") as caught:

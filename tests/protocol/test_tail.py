@@ -12,7 +12,13 @@ from sse_polling.protocol.tail import Tail
 
 def event(sequence: int, *, data: str = "", ends_burst: bool = False) -> StoredEvent:
     return StoredEvent(
-        channel="a", life="L", sequence=sequence, tag=f"t{sequence}", event="message", data=data, ends_burst=ends_burst
+        channel="a",
+        life="L",
+        sequence=sequence,
+        tag=f"t{sequence}",
+        event="message",
+        data=data,
+        ends_burst=ends_burst,
     )
 
 

@@ -25,8 +25,33 @@ def received(data: str) -> str:
     return re.sub("\r\n|\r", "\n", data)
 
 
-DATA = ["", " ", "x", " x", "\n", "\n\n", "a\nb", "a\rb", "a\r\nb", "\r\n\r", ":", "id: 9", "event: gap", "retry: 1"]
-DATA += ["data:", "\ufeff", "\ufeffx", "é💥", "\u2028\u2029\x85\x0b\x0c\x1c", "a\n", "\n a", '{"a":1}', "x" * 70_000]
+DATA = [
+    "",
+    " ",
+    "x",
+    " x",
+    "\n",
+    "\n\n",
+    "a\nb",
+    "a\rb",
+    "a\r\nb",
+    "\r\n\r",
+    ":",
+    "id: 9",
+    "event: gap",
+    "retry: 1",
+]
+DATA += [
+    "data:",
+    "\ufeff",
+    "\ufeffx",
+    "é💥",
+    "\u2028\u2029\x85\x0b\x0c\x1c",
+    "a\n",
+    "\n a",
+    '{"a":1}',
+    "x" * 70_000,
+]
 BLOCKS = [
     *(wire.frame(stored(data, event=event)) for data in DATA[:-1] for event in ("message", "log ", "ä")),
     wire.opening(retry_ms=1000, identifier="L.3.t"),
@@ -53,9 +78,12 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
 @given(st.lists(st.tuples(names, texts), max_size=5), st.randoms(use_true_random=False))
-def test_any_events_arrive_in_order_however_they_are_split(events: list[tuple[str, str]], random: Random) -> None:
+def test_any_events_arrive_in_order_however_they_are_split(
+    events: list[tuple[str, str]], random: Random
+) -> None:
     stream = wire.opening(retry_ms=5, identifier="L.0.-") + b"".join(
-        wire.frame(stored(data, event=event, sequence=number)) for number, (event, data) in enumerate(events, 1)
+        wire.frame(stored(data, event=event, sequence=number))
+        for number, (event, data) in enumerate(events, 1)
     )
     expected = [
         Message(event, received(data), f"L.{number}.t") for number, (event, data) in enumerate(events, 1)
@@ -79,7 +107,9 @@ def test_a_block_cut_at_any_byte_is_seen_wholly_or_not_at_all(number: int) -> No
         messages = parser.feed(before + block[:at])
         assert messages in ([expected[0]], expected)
         # A client that is cut off comes back with the id of what it has seen, never with a later one.
-        assert parser.last_event_id == ("L.2.t" if at < len(block) and b"id:" in block else whole.last_event_id)
+        assert parser.last_event_id == (
+            "L.2.t" if at < len(block) and b"id:" in block else whole.last_event_id
+        )
         assert messages + parser.feed(block[at:]) == expected
         assert parser.last_event_id == whole.last_event_id
 
