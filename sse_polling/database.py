@@ -19,11 +19,12 @@ from django.db import DatabaseError, InterfaceError, connections, router
 from .conf import get_config
 from .models import Event
 
-__all__ = ["alias", "run", "shutdown"]
+__all__ = ["ERRORS", "alias", "data_version", "is_sqlite", "run", "shutdown"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+ERRORS = (DatabaseError, InterfaceError)
 IDLE_SECONDS = 10.0
 
 _lock = threading.Lock()
@@ -53,11 +54,22 @@ def _guarded(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> 
                 connection.close()
     try:
         return function(*args, **kwargs)
-    except (DatabaseError, InterfaceError):
+    except ERRORS:
         connections.close_all()
         raise
     finally:
         _thread.used = time.monotonic()
+
+
+def is_sqlite() -> bool:
+    return connections[alias()].vendor == "sqlite"
+
+
+def data_version() -> tuple[int, int]:
+    """Return this thread, and a number that changes when another connection has written (SQLite)."""
+    with connections[alias()].cursor() as cursor:
+        cursor.execute("PRAGMA data_version")
+        return threading.get_ident(), cursor.fetchone()[0]
 
 
 def _executor() -> ThreadPoolExecutor:

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from .access import Visitor, authorize
 from .conf import Config, Effective, get_config
 from .connections import Connection, registry
+from .database import ERRORS
 from .exceptions import InvalidChannel, InvalidCursor
-from .hub import DATABASE_ERRORS, Hub
+from .hub import Hub
 from .lifecycle import has_room
 from .protocol import wire
 from .protocol.cursor import MAX_CHANNELS, Cursor, format_cursor, parse_cursor
@@ -82,7 +83,7 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
             config=config,
             load_user=request.load_user,
         )
-    except DATABASE_ERRORS:
+    except ERRORS:
         return _polite(
             cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=DATABASE_RETRY_MS
         )
@@ -136,7 +137,7 @@ async def _admit(
             rng=_rng,
             clock=monotonic,
         )
-    except DATABASE_ERRORS:
+    except ERRORS:
         return _polite(
             cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=DATABASE_RETRY_MS
         )

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from . import history
 from .database import run
-from .hub import Hub, LiveChannel
+from .hub import Hub
+from .live import LiveChannel
 from .protocol.cursor import NOWHERE, Position
 from .protocol.event import Gap, StoredEvent
 from .protocol.tail import Entry

@@ -11,7 +11,9 @@ from random import Random
 
 from .conf import Config
 from .connections import Connection, Registry
-from .hub import DATABASE_ERRORS, Hub, LiveChannel, Waiter
+from .database import ERRORS
+from .hub import Hub
+from .live import LiveChannel, Waiter
 from .protocol import wire
 from .protocol.burst import Burst, BurstLimits, Cause
 from .protocol.cursor import Cursor, Position, format_cursor
@@ -155,7 +157,7 @@ class Stream:
                 self._waiter.clear()
                 try:
                     chunk, events = await self._next_chunk()
-                except DATABASE_ERRORS as error:
+                except ERRORS as error:
                     logger.warning("sse_polling ends a burst, the database does not answer: %r", error)
                     self.cause = Cause.DATABASE
                     break

@@ -8,12 +8,16 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-__all__ = ["supervise"]
+__all__ = ["Outage", "supervise"]
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+
+
+class Outage(Exception):
+    """What a task needs is away. The supervisor says so in one line and tries again."""
 
 
 def supervise(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -30,6 +34,7 @@ def supervise(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[No
 async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
     loop = asyncio.get_running_loop()
     pause = _FIRST_PAUSE
+    told = ""
     while True:
         started = loop.time()
         try:
@@ -41,9 +46,13 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
                 raise
             # Nobody has asked this task to end: a library's own task was cancelled below it.
             logger.exception("sse_polling task %s died: starting it again", name)
+        except Outage as outage:
+            if str(outage) != told:
+                logger.warning("sse_polling task %s waits: %s", name, outage)
+            told = str(outage)
         except Exception:
             logger.exception("sse_polling task %s died: starting it again", name)
         if loop.time() - started > 60:
-            pause = _FIRST_PAUSE
+            pause, told = _FIRST_PAUSE, ""
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter is no secret
         pause = min(pause * 2, _LONGEST_PAUSE)

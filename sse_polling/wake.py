@@ -18,7 +18,8 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 
 from .conf import get_config
 from .history import ChannelState
-from .hub import WAKE, group_name, poke
+from .hub import poke
+from .subscription import WAKE, group_name
 
 __all__ = ["Sender", "look_again", "send", "sender", "wake"]
 

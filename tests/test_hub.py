@@ -13,8 +13,11 @@ from django.db import OperationalError
 from django.test import override_settings
 
 from sse_polling import finish, history, hub, publish, publish_many, supervisor
-from sse_polling.hub import Hub, LiveChannel, Waiter
+from sse_polling.history import looking
+from sse_polling.hub import Hub
+from sse_polling.live import LiveChannel, Waiter
 from sse_polling.models import Channel, Event
+from sse_polling.subscription import WAKE, Subscription, group_name
 from tests.timeless import Timeless, timeless
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -59,9 +62,9 @@ def test_a_cold_start_is_one_load_however_many_wait(
     """Those who come while it is on its way cost one more look at the head, all together."""
     publish_many("a", range(5))
     loads: list[object] = []
-    newest = history.newest
+    newest = looking.newest
     monkeypatch.setattr(
-        history, "newest", lambda *args, **options: loads.append(args) or newest(*args, **options)
+        looking, "newest", lambda *args, **options: loads.append(args) or newest(*args, **options)
     )
     time.slow = True
     waiting = [time.start(one.open(["a"])) for _ in range(1000)]
@@ -428,7 +431,7 @@ def running(time: Timeless, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def test_it_is_live_once_it_listens(running: Hub) -> None:
-    assert running.layer_state == "live"
+    assert running.subscription.state == "live"
     assert [task.get_name() for task in running._tasks] == [
         f"sse_polling-{name}" for name in ("layer", "sync", "data-version", "trim")
     ]
@@ -438,9 +441,9 @@ def test_a_message_of_the_layer_is_a_wake(time: Timeless, running: Hub) -> None:
     live = opened(time, running)
     event = publish("a", "0")
     time.settle()
-    wakes = {"type": hub.WAKE, "channel": "a", "life": event.life, "sequence": 2, "ends_burst": False}
+    wakes = {"type": WAKE, "channel": "a", "life": event.life, "sequence": 2, "ends_burst": False}
     publish("a", "1")
-    time.run(running._layer.group_send(hub.group_name("a"), wakes))
+    time.run(running.subscription.layer.group_send(group_name("a"), wakes))
     time.settle()
     assert tail_of(live) == ["0", "1"]
 
@@ -452,10 +455,10 @@ def test_a_strange_message_is_logged_and_the_listening_goes_on(
     time: Timeless, running: Hub, caplog: pytest.LogCaptureFixture, nonsense: dict[str, Any]
 ) -> None:
     opened(time, running)
-    time.run(running._layer.group_send(hub.group_name("a"), {"type": "strange", **nonsense}))
+    time.run(running.subscription.layer.group_send(group_name("a"), {"type": "strange", **nonsense}))
     time.settle()
     assert "is no wake" in caplog.text
-    assert running.layer_state == "live"
+    assert running.subscription.state == "live"
 
 
 def test_a_lost_wake_costs_seconds(time: Timeless, running: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,23 +484,23 @@ def test_a_task_that_dies_is_noticed_logged_and_started_again(
 ) -> None:
     """A library's CancelledError is a death as well: nobody has asked this task to end."""
     live = opened(time, running)
-    receive = running._layer.receive
+    receive = running.subscription.layer.receive
 
     async def dies(channel: str) -> Any:
         raise error
 
-    monkeypatch.setattr(running._layer, "receive", dies)
-    time.run(running._layer.group_send(hub.group_name("a"), {"type": "strange"}))
+    monkeypatch.setattr(running.subscription.layer, "receive", dies)
+    time.run(running.subscription.layer.group_send(group_name("a"), {"type": "strange"}))
     time.settle()
-    assert running.layer_state == "polling"
-    assert not live.joined
-    assert "sse_polling task layer died" in caplog.text
-    monkeypatch.setattr(running._layer, "receive", receive)
+    assert running.subscription.state == "polling"
+    assert live.name not in running.subscription.joined
+    assert "sse_polling task layer" in caplog.text
+    monkeypatch.setattr(running.subscription.layer, "receive", receive)
     monkeypatch.setattr("sse_polling.wake.send", lambda wakes: None)
     publish("a", "while it was deaf")
     time.advance(2)
-    assert running.layer_state == "live"
-    assert live.joined
+    assert running.subscription.state == "live"
+    assert live.name in running.subscription.joined
     assert tail_of(live) == ["while it was deaf"]
 
 
@@ -506,7 +509,7 @@ def test_a_channel_that_loads_while_the_hub_goes_live_is_joined(
 ) -> None:
     """It began to load before there was an address to join with; its wakes must not go astray."""
     opened(time, running, "other")
-    group_add, joining = running._layer.group_add, time.loop.create_future()
+    group_add, joining = running.subscription.layer.group_add, time.loop.create_future()
 
     async def slow(group: str, channel: str) -> None:
         await joining
@@ -514,19 +517,19 @@ def test_a_channel_that_loads_while_the_hub_goes_live_is_joined(
 
     running._tasks[0].cancel()
     time.settle()
-    monkeypatch.setattr(running._layer, "group_add", slow)
-    running._tasks[0] = time.loop.create_task(running._listen())
+    monkeypatch.setattr(running.subscription.layer, "group_add", slow)
+    running._tasks[0] = time.loop.create_task(running.subscription.listen())
     time.settle()
     time.slow = True
     task = time.start(running.open(["a"]))
     time.look()
     joining.set_result(None)
     time.settle()
-    assert running.layer_state == "live"
+    assert running.subscription.state == "live"
     time.slow = False
     time.settle()
     (live,) = task.result()
-    assert live.joined
+    assert live.name in running.subscription.joined
 
 
 def test_a_database_that_goes_away_ends_no_task(
@@ -568,11 +571,13 @@ def test_the_tasks_run_in_a_context_of_their_own(time: Timeless, monkeypatch: py
     request: ContextVar[str] = ContextVar("request", default="none")
     seen: list[str] = []
 
-    async def look(self: Hub) -> None:
+    async def look(self: Any) -> None:
         seen.append(request.get())
         await asyncio.sleep(10**6)
 
-    for work in ("_listen", "_sync", "_watch_data_version", "_trim"):
+    monkeypatch.setattr(Subscription, "listen", look)
+    monkeypatch.setattr(hub, "keep_trimmed", lambda: look(None))
+    for work in ("_sync", "_watch_data_version"):
         monkeypatch.setattr(Hub, work, look)
 
     async def serve() -> None:
@@ -587,10 +592,10 @@ def test_the_tasks_run_in_a_context_of_their_own(time: Timeless, monkeypatch: py
 
 def test_a_forgotten_group_is_joined_again(time: Timeless, running: Hub) -> None:
     live = opened(time, running)
-    running._layer.groups.clear()
+    running.subscription.layer.groups.clear()
     time.advance(36)
-    assert hub.group_name("a") in running._layer.groups
-    assert live.joined
+    assert group_name("a") in running.subscription.layer.groups
+    assert live.name in running.subscription.joined
 
 
 def test_trimming_is_done_by_the_holder_of_the_lease(time: Timeless, running: Hub, settings: Any) -> None:

@@ -9,7 +9,8 @@ import pytest
 from django.test import override_settings
 
 from sse_polling import finish, history, publish, publish_many
-from sse_polling.hub import Hub, LiveChannel
+from sse_polling.hub import Hub
+from sse_polling.live import LiveChannel
 from sse_polling.models import Channel, Event
 from sse_polling.protocol.cursor import NOWHERE, Position
 from sse_polling.protocol.event import Gap, StoredEvent

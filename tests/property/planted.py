@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from sse_polling import hub, publishing, replay, stream
-from sse_polling.history import appending
+from sse_polling.history import appending, looking
 from sse_polling.protocol import tail
 
 __all__ = ["PLANTED", "plant"]
@@ -21,7 +21,7 @@ Edit = tuple[Any, str, str, str]
 
 PLANTED: dict[str, list[Edit]] = {
     "wakes as data: only the event that was told is added": [
-        (hub, "_look", "events = _follow(state, known)", "events = (_follow(state, known) or [])[-1:]"),
+        (looking, "look", "events = _follow(state, known)", "events = (_follow(state, known) or [])[-1:]"),
         (tail.Tail, "append", "if event.sequence != self.head + 1:", "if False:"),
     ],
     "judge without reading the primary": [(replay, "next_batch", "await hub.judge(live)", "pass")],
@@ -43,10 +43,12 @@ PLANTED: dict[str, list[Edit]] = {
         (replay, "next_batch", "await earliest(live))", "live.position)"),
     ],
     "the tag is not compared": [(replay, "_same", "return tag == other or", "return True or")],
-    "the tag before the tail is not known": [(hub, "_look", "limits.max_events + 1", "limits.max_events")],
+    "the tag before the tail is not known": [
+        (looking, "look", "max_events=max_events + 1", "max_events=max_events")
+    ],
     "a tail follows another history": [
-        (hub, "_follow", "rows[0].tag != at.tag", "False"),
-        (hub, "_follow", "known.tag == state.head_tag", "True"),
+        (looking, "_follow", "rows[0].tag != at.tag", "False"),
+        (looking, "_follow", "known.tag == state.head_tag", "True"),
     ],
     "heads are compared by sequence alone": [
         (hub.Hub, "compare", "found != position", "found.sequence != position.sequence"),

@@ -1,0 +1,91 @@
+"""A channel as one hub knows it, and what a stream waits on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .conf import Effective
+from .history import ChannelState
+from .protocol.cursor import NOWHERE, Position
+from .protocol.tail import Tail
+
+__all__ = ["LiveChannel", "Waiter"]
+
+
+class Waiter:
+    """Something a stream waits on: set by any of its channels, or by the wish that it leave."""
+
+    __slots__ = ("_future", "_set")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._future: asyncio.Future[None] | None = None
+
+    def clear(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, seconds: float) -> None:
+        """Return when set, or after *seconds*."""
+        if self._set or seconds <= 0:
+            return
+        loop = asyncio.get_running_loop()
+        self._future = future = loop.create_future()
+        timer = loop.call_later(seconds, _finish, future)
+        try:
+            await future
+        finally:
+            timer.cancel()
+            self._future = None
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class LiveChannel:
+    """A channel as this hub knows it. ``state`` is None while nobody has published to it."""
+
+    __slots__ = (
+        "effective",
+        "judged",
+        "name",
+        "pending",
+        "state",
+        "tail",
+        "used",
+        "waiters",
+        "worker",
+    )
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.state: ChannelState | None = None
+        self.tail: Tail | None = None
+        self.effective: Effective | None = None
+        self.waiters: set[Waiter] = set()
+        self.used = now
+        self.judged = 0.0
+        self.pending: asyncio.Future[None] | None = None
+        self.worker: asyncio.Task[None] | None = None
+
+    @property
+    def position(self) -> Position:
+        """Where a reader stands who has seen everything that this hub knows."""
+        if self.state is None or self.tail is None:
+            return NOWHERE
+        return Position(self.state.life, self.tail.head, self.tail.head_tag)
+
+    @property
+    def is_read(self) -> bool:
+        """True while a reading of the database is on its way, or wanted."""
+        return self.pending is not None or (self.worker is not None and not self.worker.done())
+
+    def notify(self) -> None:
+        for waiter in list(self.waiters):
+            waiter.set()

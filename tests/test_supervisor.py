@@ -1,0 +1,58 @@
+"""A task that dies is noticed, logged and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from sse_polling import supervisor
+from sse_polling.supervisor import Outage, supervise
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.0)
+
+
+async def runs(error: Callable[[], BaseException | None], times: int) -> None:
+    """Supervise a task that ends as *error* says, so many times, and cancel it."""
+    done = asyncio.Event()
+    count = 0
+
+    async def work() -> None:
+        nonlocal count
+        count += 1
+        if count > times:
+            done.set()
+            await asyncio.Event().wait()
+        raised = error()
+        if raised is not None:
+            raise raised
+
+    task = supervise("test", work)
+    await asyncio.wait_for(done.wait(), 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_error_is_logged_with_its_traceback_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    await runs(lambda: RuntimeError("a bug"), 2)
+    records = [each for each in caplog.records if "died" in each.message]
+    assert len(records) == 2
+    assert all(each.exc_info for each in records)
+
+
+async def test_an_outage_is_one_line_however_often_it_is_met(caplog: pytest.LogCaptureFixture) -> None:
+    await runs(lambda: Outage("Redis is away"), 3)
+    (record,) = [each for each in caplog.records if "Redis is away" in each.message]
+    assert record.levelno == logging.WARNING
+    assert not record.exc_info
+
+
+async def test_a_task_that_simply_ends_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    await runs(lambda: None, 1)
+    assert "it should not" in caplog.text
