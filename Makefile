@@ -19,7 +19,7 @@ run: $(STAMP)
 	@exec $(BIN)/python manage.py demo --port $(PORT)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 crowd: $(STAMP)
 	@exec $(BIN)/python manage.py crowd --clients $(N)

@@ -392,7 +392,9 @@ async def test_a_stream_of_several_ends_when_all_of_them_did(served: Served) -> 
     assert [json.loads(data)["event"] for data in client.data] == ["message", "end"]
     served.server.publish(channels[1], "b", finish={"of": 1})
     await client.run(deadline=30)
-    assert client.statuses[2:] == [200, 204]
+    # A poll that comes before the publish has reached the hub is empty.
+    assert set(client.statuses[2:-1]) == {200}
+    assert client.statuses[-1] == 204
     last = json.loads(client.data[-1])
     assert (last["channel"], last["event"], last["data"]) == (channels[1], "end", '{"of":1}')
 
