@@ -22,8 +22,8 @@ def pytest_unconfigure() -> None:
     """Remove what SQLite leaves beside the test database."""
     file = getattr(settings, "DATABASE_FILE", None) if settings.configured else None
     if file is not None:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{file}{suffix}").unlink(missing_ok=True)
+        for left in Path(file).parent.glob(f"{Path(file).name}*"):  # a worker's name, -wal, -shm
+            left.unlink(missing_ok=True)
 
 
 @pytest.fixture

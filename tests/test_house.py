@@ -129,5 +129,7 @@ async def main():
 asyncio.run(main())
 print(sent[0]["status"], b"data: hello" in b"".join(each.get("body", b"") for each in sent))
 """.replace("<file>", str(tmp_path / "db.sqlite3"))
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout.split() == ["200", "True"], done.stderr
