@@ -22,7 +22,6 @@ from .protocol import wire
 from .protocol.cursor import MAX_CHANNELS, Cursor, format_cursor, parse_cursor
 from .protocol.names import check_channel
 from .protocol.retry import RetryLimits, next_retry
-from .replay import before_end
 from .stream import DATABASE_RETRY_MS, Stream, open_stream
 
 __all__ = ["Answer", "DoorRequest", "answer", "bad_request", "method_not_allowed"]
@@ -203,7 +202,7 @@ def _polite(
     identifier = cursor.text or None
     found = [live for live in map(hub.known, channels) if live is not None and live.tail is not None]
     if identifier is None and not cursor.earliest and len(found) == len(channels):
-        positions = [(live.name, before_end(live)) for live in found]
+        positions = [(live.name, live.position.from_now) for live in found]
         identifier = format_cursor(positions) if several else str(positions[0][1])
     jitter = RetryLimits(jitter=RetryLimits(**config.retry).jitter)
     retry_ms = next_retry(jitter, _rng, at_least_ms=wait_ms)

@@ -83,10 +83,11 @@ def finish(channel: str, data: Any = None) -> StoredEvent:
 def cursor(channel: str, *others: str) -> str:
     """Return the id of "now": a stream that starts from it misses nothing published after this call.
 
-    With several channels, the cursor of one stream of all of them.
+    With several channels, the cursor of one stream of all of them. A finished channel's is just before
+    its ``end``, so that a page that is rendered late is told as well.
     """
     names = list(dict.fromkeys(check_channel(name) for name in (channel, *others)))
-    positions = [(name, history.head(name)[0]) for name in names]
+    positions = [(name, history.head(name).from_now) for name in names]
     return format_cursor(positions) if others else str(positions[0][1])
 
 

@@ -16,7 +16,7 @@ from .protocol.cursor import NOWHERE, Position
 from .protocol.event import Gap, StoredEvent
 from .protocol.tail import Entry
 
-__all__ = ["Batch", "at_end", "before_end", "earliest", "next_batch"]
+__all__ = ["Batch", "at_end", "earliest", "next_batch"]
 
 TRIMMED = "trimmed"
 RESET = "reset"
@@ -85,16 +85,8 @@ async def earliest(live: LiveChannel) -> Position:
         return Position(state.life, 0, NOWHERE.tag)
     first = await run(history.first_sequence, state)
     if first is None or first > tail.head:
-        return before_end(live)
+        return live.position.from_now
     return Position(state.life, first - 1, NOWHERE.tag)
-
-
-def before_end(live: LiveChannel) -> Position:
-    """Return where a client starts that wants what comes from now on: before ``end`` if that came."""
-    position = live.position
-    if position.at_end:
-        return Position(position.life, position.sequence - 1, NOWHERE.tag)
-    return position
 
 
 def _fits(live: LiveChannel, position: Position) -> bool:

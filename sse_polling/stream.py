@@ -20,7 +20,7 @@ from .protocol.cursor import Cursor, Position, format_cursor
 from .protocol.event import Gap
 from .protocol.retry import RetryLimits, next_retry
 from .protocol.tail import Entry
-from .replay import at_end, before_end, earliest, next_batch
+from .replay import at_end, earliest, next_batch
 
 __all__ = ["DATABASE_RETRY_MS", "Stream", "open_stream"]
 
@@ -63,7 +63,7 @@ async def open_stream(
         for live in await hub.open(connection.channels, waiter):
             position = cursor.position(live.name)
             if position is None:
-                position = await earliest(live) if cursor.earliest else before_end(live)
+                position = await earliest(live) if cursor.earliest else live.position.from_now
             over = over and await at_end(hub, live, position)
             readers.append(_Reader(live, position))
         if not over:

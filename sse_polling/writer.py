@@ -29,7 +29,8 @@ MAX_BUFFERED_BYTES = 1_048_576
 class AsyncStreamWriter:
     """Writes events to one channel, together with what follows within ``flush_ms``.
 
-    Use :func:`astream_writer`. A failed flush keeps the events and raises at the next call.
+    Use :func:`astream_writer`. A failed flush raises, at the latest at the next call, and keeps the
+    events for the one after it: what :meth:`write` raised for must not be written again without a key.
     """
 
     def __init__(self, channel: str, *, event: str, flush_ms: float, finish: bool) -> None:

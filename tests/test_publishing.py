@@ -646,3 +646,10 @@ def test_the_face_offers_what_the_readme_says() -> None:
         assert callable(getattr(sse_polling, name))
     assert json.loads(publish("a", {"é": 1}).data) == {"é": 1}
     assert publishing.publish is sse_polling.publish
+
+
+@pytest.mark.django_db
+def test_the_cursor_of_a_finished_channel_is_before_its_end() -> None:
+    publish("a", "x")
+    end = finish("a")
+    assert cursor("a") == f"{end.id.split('.')[0]}.1.-"

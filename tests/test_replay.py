@@ -15,7 +15,7 @@ from sse_polling.models import Channel, Event
 from sse_polling.protocol.cursor import NOWHERE, Position
 from sse_polling.protocol.event import Gap, StoredEvent
 from sse_polling.protocol.tail import Entry
-from sse_polling.replay import Batch, at_end, before_end, earliest, next_batch
+from sse_polling.replay import Batch, at_end, earliest, next_batch
 from tests.timeless import Timeless, timeless
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -295,12 +295,12 @@ def test_earliest_of_a_channel_of_which_the_end_alone_is_known_is_before_it(time
 
 def test_a_start_from_now_is_before_an_end_that_has_come(time: Timeless, hub: Hub) -> None:
     stored = events(2)
-    assert before_end(opened(time, hub)) == stored[1].position
+    assert opened(time, hub).position.from_now == stored[1].position
     finish("a")
     hub.wake("a", "", 0)
     time.settle()
-    assert before_end(opened(time, hub)).sequence == 2
-    (last,) = batch(time, hub, before_end(opened(time, hub))).items
+    assert opened(time, hub).position.from_now.sequence == 2
+    (last,) = batch(time, hub, opened(time, hub).position.from_now).items
     assert isinstance(last, Entry)
     assert last.event.event == "end"
 

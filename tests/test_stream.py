@@ -399,7 +399,7 @@ def test_a_cursor_at_the_end_of_an_earlier_life_gets_the_new_one(time: Timeless,
 def test_a_stream_of_several_ends_when_all_of_them_have(time: Timeless, hub: Hub) -> None:
     finish("a")
     publish("b", "x")
-    at = format_cursor([(name, history.head(name)[0]) for name in "ab"])
+    at = format_cursor([(name, history.head(name)) for name in "ab"])
     reader = Reader(time, hub, "a", "b", at=at, several=True).read()
     time.advance(1)
     finish("b")
@@ -506,7 +506,7 @@ def test_a_busy_channel_does_not_starve_the_other(time: Timeless, hub: Hub, busy
 def test_a_channel_missing_from_the_cursor_starts_now(time: Timeless, hub: Hub) -> None:
     publish_many("a", range(3))
     publish_many("b", range(3))
-    at = format_cursor([("a", history.head("a")[0]._replace(sequence=1, tag="-"))])
+    at = format_cursor([("a", history.head("a")._replace(sequence=1, tag="-"))])
     reader = Reader(time, hub, "a", "b", at=at, several=True).through()
     assert ["a" if '"channel":"a"' in data else "b" for data in reader.data] == ["a", "a"]
 

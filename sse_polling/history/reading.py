@@ -107,10 +107,10 @@ def first_sequence(state: ChannelState) -> int | None:
     return rows.order_by("sequence").values_list("sequence", flat=True).first()
 
 
-def head(name: str) -> tuple[Position, bool]:
-    """Return where channel *name* stands now, and whether it is finished."""
+def head(name: str) -> Position:
+    """Return where channel *name* stands now."""
     state = states([name]).get(name)
-    return (state.position, state.finished) if state else (NOWHERE, False)
+    return state.position if state else NOWHERE
 
 
 def stored(rows: Any, channel: str, life: str) -> Iterator[StoredEvent]:

@@ -57,6 +57,11 @@ class Position(NamedTuple):
         """True if the event here is the channel's ``end``, also once the channel is gone."""
         return self.tag.startswith(END_MARK)
 
+    @property
+    def from_now(self) -> Position:
+        """Where a client starts that wants what comes from now on: before ``end`` if that came."""
+        return Position(self.life, self.sequence - 1, UNKNOWN) if self.at_end else self
+
 
 NOWHERE = Position(UNKNOWN, 0, UNKNOWN)
 
