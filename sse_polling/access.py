@@ -13,19 +13,31 @@ from typing import Any, Protocol
 
 from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
-from django.core.exceptions import PermissionDenied
+from django.conf import settings
+from django.contrib import auth
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404
+from django.utils.crypto import constant_time_compare
 from django.utils.module_loading import import_string
 
 from .conf import Config, Effective
 from .protocol.names import is_own
 
-__all__ = ["AccessRequest", "Nobody", "Visitor", "authenticated", "authorize", "public", "staff"]
+__all__ = [
+    "AccessRequest",
+    "Nobody",
+    "Visitor",
+    "authenticated",
+    "authorize",
+    "public",
+    "session_user",
+    "staff",
+]
 
 CACHE_SIZE = 10_000
 # What a client changes from one poll to the next without becoming another.
 VOLATILE_HEADERS = frozenset({"last-event-id"})
-VOLATILE_PARAMETERS = frozenset({"last_event_id", "client", "busy"})
+VOLATILE_PARAMETERS = frozenset({"last_event_id"})
 
 
 class AccessRequest(Protocol):
@@ -58,6 +70,30 @@ class Nobody:
     pk = None
     is_authenticated = is_active = is_staff = is_superuser = False
     is_anonymous = True
+
+
+def session_user(session: Any) -> Any:
+    """Return the user of a session as Django would, without ever changing the session.
+
+    channels' own ``get_user`` does not know ``SECRET_KEY_FALLBACKS`` and flushes the session of a user
+    whose hash it cannot verify: a poll during a key's rotation would log everybody out.
+    """
+    from django.contrib.auth.models import AnonymousUser  # importable only where auth is installed
+
+    try:
+        backend_path = session[auth.BACKEND_SESSION_KEY]
+        key = auth.get_user_model()._meta.pk.to_python(session[auth.SESSION_KEY])
+    except (KeyError, ValidationError):
+        return AnonymousUser()
+    if backend_path not in settings.AUTHENTICATION_BACKENDS:
+        return AnonymousUser()
+    user: Any = auth.load_backend(backend_path).get_user(key)
+    if hasattr(user, "get_session_auth_hash"):
+        given = session.get(auth.HASH_SESSION_KEY) or ""
+        good = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+        if not any(constant_time_compare(given, each) for each in good):
+            return AnonymousUser()
+    return user or AnonymousUser()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +134,20 @@ async def authorize(
     channels: Iterable[str],
     *,
     address: str | None,
+    door: str,
     effective: Callable[[str], Effective],
     config: Config,
     load_user: Callable[[], Awaitable[Any]],
 ) -> Visitor | None:
     """Return the visitor if they may read each of *channels*, else None.
 
-    A yes is remembered for ``AUTH_CACHE_SECONDS`` for requests that are alike in every header,
-    parameter and the address, but for the cursor. Then neither the user nor ``AUTHORIZE`` is asked.
+    A yes is remembered for ``AUTH_CACHE_SECONDS`` for requests at the same door that are alike in
+    every header and parameter, in scheme and address, but for the cursor. Then neither the user nor
+    ``AUTHORIZE`` is asked.
     """
     asked = [(name, effective(name).authorize) for name in channels]
     lasting = config.auth_cache_seconds
-    key = _fingerprint(request, address, asked) if lasting else b""
+    key = _fingerprint(request, address, door, asked) if lasting else b""
     now = time.monotonic()
     if lasting and (known := cache.get(key, now)) is not None:
         return known
@@ -143,7 +181,10 @@ def _imported(path: str) -> Callable[..., Any]:
 
 
 def _fingerprint(
-    request: AccessRequest, address: str | None, asked: Iterable[tuple[str, str | Callable[..., Any]]]
+    request: AccessRequest,
+    address: str | None,
+    door: str,
+    asked: Iterable[tuple[str, str | Callable[..., Any]]],
 ) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
 
@@ -152,7 +193,8 @@ def _fingerprint(
             encoded = part.encode(errors="surrogatepass")
             digest.update(b"%d:%b" % (len(encoded), encoded))
 
-    add(address or "")
+    scope = request.scope
+    add(address or "", door, str(scope.get("scheme")), str(scope.get("root_path")))
     for name, rule in asked:
         add(name, rule if isinstance(rule, str) else f"{id(rule)}")
     for name, value in sorted(request.headers.items()):

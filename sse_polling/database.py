@@ -1,7 +1,8 @@
-"""The app's own small pool of database threads.
+"""The app's own small pools of database threads.
 
-The hub, replays and the stream writers read and write here, so that a process has at most
-``DATABASE_THREADS`` connections for them, however many streams it holds.
+The hub and replays read in one, stream writers write in another, so that a process has at most
+``DATABASE_THREADS`` connections for its readers, however many streams it holds, and as many again once
+it uses stream writers.
 """
 
 from __future__ import annotations
@@ -14,22 +15,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from django.db import DatabaseError, InterfaceError, connections, router
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
 
 from .conf import get_config
 from .models import Event
 
-__all__ = ["ERRORS", "alias", "data_version", "is_sqlite", "run", "shutdown"]
+__all__ = ["ERRORS", "alias", "data_version", "is_sqlite", "run", "run_writing", "shutdown"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ERRORS = (DatabaseError, InterfaceError)
 IDLE_SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 
 _lock = threading.Lock()
 _thread = threading.local()
-_pool: ThreadPoolExecutor | None = None
+_pools: dict[str, ThreadPoolExecutor] = {}
 
 
 def alias() -> str:
@@ -38,13 +40,30 @@ def alias() -> str:
 
 
 async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call *function* in one of the pool's threads and return what it returns.
+    """Call *function*, which reads, in one of the pool's threads and return what it returns.
 
     A connection stays open from call to call. One that failed is closed, and one that was idle for
-    10 s is tried first, so that a server that went and came back costs no call an error.
+    10 s is tried first, so that a server that went and came back costs no call an error. Raises
+    ``OperationalError`` when there is no answer within 10 s; the thread is busy until there is one.
     """
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await _run("reading", function, *args, **kwargs)
+    except TimeoutError:
+        raise OperationalError(f"The database did not answer within {ANSWER_SECONDS:g} s.") from None
+
+
+async def run_writing(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call *function*, which writes, in a pool of its own, and wait for it however long it takes.
+
+    A writer that waits for a channel's lock must not keep this process's readers waiting.
+    """
+    return await _run("writing", function, *args, **kwargs)
+
+
+async def _run(pool: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_executor(), lambda: _guarded(function, *args, **kwargs))
+    return await loop.run_in_executor(_executor(pool), lambda: _guarded(function, *args, **kwargs))
 
 
 def _guarded(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -72,37 +91,41 @@ def data_version() -> tuple[int, int]:
         return threading.get_ident(), cursor.fetchone()[0]
 
 
-def _executor() -> ThreadPoolExecutor:
-    global _pool  # noqa: PLW0603 - the process's one pool
+def _executor(pool: str = "reading") -> ThreadPoolExecutor:
     with _lock:
-        if _pool is None:
+        if pool not in _pools:
             threads = get_config().database_threads
-            _pool = ThreadPoolExecutor(threads, thread_name_prefix="sse_polling-database")
-        return _pool
+            _pools[pool] = ThreadPoolExecutor(threads, thread_name_prefix=f"sse_polling-database-{pool}")
+        return _pools[pool]
 
 
 def shutdown() -> None:
-    """Close the pool's connections and end its threads; the next call starts others."""
-    global _pool
+    """Close the pools' connections and end their threads; the next call starts others."""
     with _lock:
-        pool, _pool = _pool, None
-    if pool is not None:
-        started = len(pool._threads)
-        barrier = threading.Barrier(started) if started else None
+        pools = list(_pools.values())
+        _pools.clear()
+    for pool in pools:
+        _close(pool)
 
-        def close() -> None:
-            connections.close_all()
-            if barrier is not None:
-                barrier.wait(5)
 
-        for _ in range(started):
-            pool.submit(close)
-        pool.shutdown()
+def _close(pool: ThreadPoolExecutor) -> None:
+    started = len(pool._threads)
+    barrier = threading.Barrier(started) if started else None
+
+    def close() -> None:
+        connections.close_all()
+        if barrier is not None:
+            barrier.wait(5)
+
+    for _ in range(started):
+        pool.submit(close)
+    pool.shutdown()
 
 
 def _forget() -> None:
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+    global _lock  # noqa: PLW0603 - the parent's may be held
+    _pools.clear()
+    _lock = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_forget)

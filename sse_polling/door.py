@@ -72,12 +72,14 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
         client = _client(request)
     except (InvalidChannel, InvalidCursor, ValueError) as error:
         return _words(400, str(error))
-    hub = Hub.current()
+    # A finite stream runs in a loop made for it alone (WSGI): nothing would stop a hub's tasks there.
+    hub = Hub(asyncio.get_running_loop()) if finite else Hub.current()
     try:
         visitor = await authorize(
             request,
             channels,
             address=request.address,
+            door=request.door,
             effective=lambda name: _effective(hub, name, config),
             config=config,
             load_user=request.load_user,
@@ -89,6 +91,8 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     if visitor is None:
         what = f"channel {channels[0]}" if len(channels) == 1 else "these channels"
         return _words(403, f"You may not read {what}.")
+    if not finite:
+        hub = Hub.current()  # the one from before may have ended for want of readers
     if not has_room(registry, config):
         seconds = config.breaker.retry_after_seconds
         if request.GET.get("busy") != "stream":
@@ -182,7 +186,7 @@ def _client(request: DoorRequest) -> str | None:
 
 def _effective(hub: Hub, name: str, config: Config) -> Effective:
     live = hub.known(name)
-    return live.effective if live is not None and live.effective is not None else config.effective(name)
+    return live.effective(config) if live is not None else config.effective(name)
 
 
 def _full(seconds: int) -> Answer:

@@ -219,8 +219,6 @@ class Hub:
             self._unknown[live.name] = live
         else:
             self._unknown.pop(live.name, None)
-        if live.state != state or live.effective is None:
-            live.effective = state.effective(config) if state is not None else config.effective(live.name)
         live.state, live.tail = state, tail
         self.bytes += tail.bytes
         self._shrink(limits.total_bytes, keep=live)

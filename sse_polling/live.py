@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from .conf import Effective
+from .conf import Config, Effective
 from .history import ChannelState
 from .protocol.cursor import NOWHERE, Position
 from .protocol.tail import Tail
@@ -52,7 +52,7 @@ class LiveChannel:
     """A channel as this hub knows it. ``state`` is None while nobody has published to it."""
 
     __slots__ = (
-        "effective",
+        "_effective",
         "judged",
         "name",
         "pending",
@@ -67,7 +67,7 @@ class LiveChannel:
         self.name = name
         self.state: ChannelState | None = None
         self.tail: Tail | None = None
-        self.effective: Effective | None = None
+        self._effective: tuple[object, object, Effective] | None = None
         self.waiters: set[Waiter] = set()
         self.used = now
         self.judged = 0.0
@@ -80,6 +80,14 @@ class LiveChannel:
         if self.state is None or self.tail is None:
             return NOWHERE
         return Position(self.state.life, self.tail.head, self.tail.head_tag)
+
+    def effective(self, config: Config) -> Effective:
+        """Return what holds for the channel, its row's wishes included, under *config*."""
+        known = self._effective
+        if known is None or known[0] is not config or known[1] is not self.state:
+            found = self.state.effective(config) if self.state is not None else config.effective(self.name)
+            self._effective = known = (config, self.state, found)
+        return known[2]
 
     @property
     def is_read(self) -> bool:

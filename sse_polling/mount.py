@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from channels.auth import AuthMiddlewareStack
+from channels.db import database_sync_to_async
+from channels.sessions import SessionMiddlewareStack
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.http import QueryDict
@@ -14,7 +15,7 @@ from django.http.request import HttpHeaders
 from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
 
 from . import views
-from .access import Nobody
+from .access import Nobody, session_user
 from .conf import get_config
 from .door import Answer, answer, bad_request, method_not_allowed
 from .protocol.burst import Cause
@@ -93,7 +94,7 @@ class _MountRequest:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope: Mapping[str, Any] = scope
         self._receive, self._send = receive, send
-        self.GET = QueryDict(scope.get("query_string", b"").decode("latin-1"))
+        self.GET = QueryDict(scope.get("query_string", b"").decode())
         self.headers: Mapping[str, str] = HttpHeaders(_meta(scope))
         client = scope.get("client")
         self.address: str | None = client[0] if client else None
@@ -103,13 +104,14 @@ class _MountRequest:
     async def load_user(self) -> Any:
         if not apps.is_installed("django.contrib.auth") or not apps.is_installed("django.contrib.sessions"):
             return Nobody()
-        with_user: Any = AuthMiddlewareStack
-        await with_user(self._remember)(dict(self.scope), self._receive, self._send)
+        with_session: Any = SessionMiddlewareStack
+        await with_session(self._remember)(dict(self.scope), self._receive, self._send)
+        self.user = await database_sync_to_async(session_user)(self.session)
+        self.scope = {**self.scope, "user": self.user}
         return self.user
 
     async def _remember(self, scope: Scope, _receive: Receive, _send: Send) -> None:
-        self.scope = scope
-        self.user, self.session = scope["user"], scope["session"]
+        self.scope, self.session = scope, scope["session"]
 
 
 async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -> None:
@@ -164,6 +166,8 @@ def _meta(scope: Scope) -> dict[str, str]:
     """Return the headers as WSGI names them, repeated ones joined: what ``HttpHeaders`` reads."""
     meta: dict[str, str] = {}
     for raw_name, raw_value in scope.get("headers", ()):
+        if b"_" in raw_name:
+            continue  # as Django does: it would pass for the header that a proxy vouches for
         name = raw_name.decode("latin-1").upper().replace("-", "_")
         name = name if name in HttpHeaders.UNPREFIXED_HEADERS else f"{HttpHeaders.HTTP_PREFIX}{name}"
         value = raw_value.decode("latin-1")

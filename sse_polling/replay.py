@@ -14,10 +14,11 @@ from .hub import Hub
 from .live import LiveChannel
 from .protocol.cursor import NOWHERE, Position
 from .protocol.event import Gap, StoredEvent
-from .protocol.tail import Entry
+from .protocol.tail import Entry, Tail
 
 __all__ = ["Batch", "at_end", "earliest", "next_batch"]
 
+FIRST_ROWS = 32  # rows of a channel whose events may be of any size
 TRIMMED = "trimmed"
 RESET = "reset"
 
@@ -117,7 +118,8 @@ async def _from_database(
     state = live.state
     if state is None:
         return None
-    rows = await run(history.replay, state, position.sequence, limit=max_events)
+    limit = min(max_events, _rows_for(live.tail, max_bytes))
+    rows = await run(history.replay, state, position.sequence, limit=limit)
     if live.state is None or live.tail is None or live.state.life != state.life:
         return None
     if rows and rows[0].sequence == position.sequence:
@@ -135,6 +137,13 @@ async def _from_database(
             return Batch(position)
         return Batch(base, [_trimmed(live, position.sequence + 1, base)])
     return _placed(live, position, known, max_events=max_events, max_bytes=max_bytes)
+
+
+def _rows_for(tail: Tail | None, max_bytes: int) -> int:
+    """Return how many rows to ask for, by the size of the channel's newest events: 2 at least."""
+    if tail is None or not len(tail):
+        return FIRST_ROWS
+    return max(2, max_bytes * len(tail) // tail.bytes + 1)
 
 
 def _placed(

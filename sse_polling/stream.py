@@ -115,7 +115,7 @@ class Stream:
         self._turn = rng.randrange(len(readers))  # bursts may be too small for every channel to come
         self._last: Entry | None = None
         self._overflow = False
-        effective = [reader.live.effective for reader in readers if reader.live.effective is not None]
+        effective = [reader.live.effective(config) for reader in readers]
         limits = BurstLimits.strictest(each.burst for each in effective)
         if finite:
             limits = BurstLimits(

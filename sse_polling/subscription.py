@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers
@@ -65,7 +64,16 @@ class Subscription:
             self.state = "live"
             self._on_live()
             while True:
-                self._heard(await self.layer.receive(self._address))
+                began = asyncio.get_running_loop().time()
+                try:
+                    message = await self.layer.receive(self._address)
+                except Exception as error:
+                    # A client library's own time-out while nothing came; one at once is an outage.
+                    waited = asyncio.get_running_loop().time() - began
+                    if type(error).__name__ == "TimeoutError" and waited > 0.5:
+                        continue
+                    raise
+                self._heard(message)
         except Exception as error:
             raise Outage(f"the channel layer fails, comparing heads meanwhile: {error!r}") from error
         finally:
@@ -114,11 +122,13 @@ class Subscription:
 
     async def tidy(self) -> None:
         """Leave the groups that were parted from."""
-        while self._parting and self._address is not None:
+        while self._parting and self._address is not None and self.state == "live":
             name = self._parting.pop()
-            with suppress(Exception):  # the layer is away: it forgets the group by itself
+            try:
                 async with asyncio.timeout(LAYER_TIMEOUT):
                     await self.layer.group_discard(group_name(name), self._address)
+            except Exception:  # noqa: BLE001 - the layer is away: it forgets its groups by itself
+                break
             if name in self.joined:
                 await self.join(name)  # somebody came back for it meanwhile
         self._parting.clear()

@@ -41,8 +41,8 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
             await work()
             logger.error("sse_polling task %s ended; it should not: starting it again", name)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            current = asyncio.current_task()
+            if current is None or current.cancelling():
                 raise
             # Nobody has asked this task to end: a library's own task was cancelled below it.
             logger.exception("sse_polling task %s died: starting it again", name)
@@ -52,6 +52,9 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
             told = str(outage)
         except Exception:
             logger.exception("sse_polling task %s died: starting it again", name)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError  # the work has made another error of the wish to end it
         if loop.time() - started > 60:
             pause, told = _FIRST_PAUSE, ""
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter is no secret

@@ -90,7 +90,7 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
     except (SuspiciousOperation, UnicodeError) as error:
         return _plain(bad_request(error))
     if given.stream is None:
-        return _plain(given)
+        return _plain(given, request)
     try:
         if not isinstance(request, ASGIRequest):
             # Under WSGI the body is gathered in another event loop than this view's: send what there is.
@@ -98,8 +98,7 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
             return _plain(given)
         await give_thread_back()
         response = StreamingHttpResponse(map_whole(given.stream.run()), headers=dict(given.headers))
-        if get_config().close_socket and request.scope.get("http_version", "1.1") != "2":
-            response.headers["Connection"] = "close"
+        _close_socket(request, response)
         response._resource_closers.append(partial(given.stream.close))  # type: ignore[attr-defined]
         # Django drops a response without closing it when the client goes while middleware still has it.
         weakref.finalize(response, given.stream.close).atexit = False
@@ -109,8 +108,18 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
     return response
 
 
-def _plain(given: Answer) -> HttpResponse:
-    return HttpResponse(given.body, status=given.status, headers=dict(given.headers))
+def _plain(given: Answer, request: HttpRequest | None = None) -> HttpResponse:
+    response = HttpResponse(given.body, status=given.status, headers=dict(given.headers))
+    _close_socket(request, response)
+    return response
+
+
+def _close_socket(request: HttpRequest | None, response: HttpResponseBase) -> None:
+    """Ask for the socket's end after *response*; WSGI and HTTP/2 have no such header."""
+    if not isinstance(request, ASGIRequest) or not get_config().close_socket:
+        return
+    if request.scope.get("http_version", "1.1") != "2":
+        response.headers["Connection"] = "close"
 
 
 class Whole(bytes):

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from django.db import connections
 
 from . import history
-from .database import alias, run
+from .database import alias, run_writing
 from .exceptions import SSEPollingError
 from .history import NewEvent
 from .protocol.event import StoredEvent
@@ -30,7 +30,7 @@ class AsyncStreamWriter:
     """Writes events to one channel, together with what follows within ``flush_ms``.
 
     Use :func:`astream_writer`. A failed flush raises, at the latest at the next call, and keeps the
-    events for the one after it: what :meth:`write` raised for must not be written again without a key.
+    events for the one after it. What :meth:`write` raised for was not taken.
     """
 
     def __init__(self, channel: str, *, event: str, flush_ms: float, finish: bool) -> None:
@@ -60,17 +60,35 @@ class AsyncStreamWriter:
         await _whole(self._drain([prepare_end(self.channel, data)] if self._finish else []))
 
     async def write(self, data: Any, *, event: str | None = None, key: str | None = None) -> None:
-        """Take one event. Raises as :func:`publish` does, and what an earlier flush failed with."""
+        """Take one event. Raises as :func:`publish` does, and what a flush failed with.
+
+        An event that it raised for was not taken.
+        """
         self._raise_failed()
+        if self._is_full():
+            await self.flush()
         prepared = prepare(self.channel, Draft(data, event=self._event if event is None else event, key=key))
         self._buffer.append(prepared)
         self._bytes += len(prepared.data)
-        if len(self._buffer) >= MAX_BUFFERED or self._bytes >= MAX_BUFFERED_BYTES or not self._delay:
-            await self.flush()
+        if self._is_full() or not self._delay:
+            try:
+                await self.flush()
+            except Exception:
+                self._untake(prepared)
+                raise
         elif self._timer is None or self._timer.done():
             self._timer = asyncio.get_running_loop().create_task(
                 self._flush_later(), name="sse_polling-flush"
             )
+
+    def _is_full(self) -> bool:
+        return len(self._buffer) >= MAX_BUFFERED or self._bytes >= MAX_BUFFERED_BYTES
+
+    def _untake(self, event: NewEvent) -> None:
+        for index in range(len(self._buffer) - 1, -1, -1):
+            if self._buffer[index] is event:
+                del self._buffer[index]
+                self._bytes -= len(event.data)
 
     async def end_burst(self) -> None:
         """Store what is buffered and let the streams that send its last event close right after it."""
@@ -87,7 +105,7 @@ class AsyncStreamWriter:
             if self._buffer:
                 self._buffer[-1] = replace(self._buffer[-1], ends_burst=True)
                 await self._store()
-            elif last is not None and await run(
+            elif last is not None and await run_writing(
                 history.mark_burst_end, self.channel, last.life, last.sequence, using=alias()
             ):
                 send([(self.channel, last.life, last.sequence, True)])
@@ -100,7 +118,7 @@ class AsyncStreamWriter:
         batch = [*self._buffer, *more]
         if batch:
             count = len(self._buffer)
-            self._last = (await run(store, batch))[-1]
+            self._last = (await run_writing(store, batch))[-1]
             del self._buffer[:count]
             self._bytes = sum(len(each.data) for each in self._buffer)
 
@@ -133,12 +151,15 @@ class StreamWriter:
         _call(self._writer.__aexit__(kind, error, trace))
 
     def write(self, data: Any, *, event: str | None = None, key: str | None = None) -> None:
+        _refuse_atomic()
         _call(self._writer.write(data, event=event, key=key))
 
     def end_burst(self) -> None:
+        _refuse_atomic()
         _call(self._writer.end_burst())
 
     def flush(self) -> None:
+        _refuse_atomic()
         _call(self._writer.flush())
 
 

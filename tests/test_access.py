@@ -51,8 +51,10 @@ async def ask(
     query: str = "",
     address: str = "127.0.0.1",
     loads: list[int] | None = None,
+    scope: dict[str, Any] | None = None,
+    door: str = "test",
 ) -> Any:
-    request: Any = SimpleNamespace(user=None, GET=QueryDict(query), headers=headers or {}, scope={})
+    request: Any = SimpleNamespace(user=None, GET=QueryDict(query), headers=headers or {}, scope=scope or {})
 
     async def load() -> Any:
         if loads is not None:
@@ -61,7 +63,13 @@ async def ask(
 
     config = get_config()
     return await authorize(
-        request, channels, address=address, effective=config.effective, config=config, load_user=load
+        request,
+        channels,
+        address=address,
+        door=door,
+        effective=config.effective,
+        config=config,
+        load_user=load,
     )
 
 
@@ -114,6 +122,9 @@ async def test_a_yes_is_remembered_for_the_same_client_and_neither_user_nor_auth
         {"headers": {"Cookie": "sessionid=2"}},
         {"headers": {"Cookie": "sessionid=1", "Authorization": "x"}},
         {"query": "token=1"},
+        {"query": "client=aaaaaaaaaaaaaaaaaaaa"},
+        {"scope": {"scheme": "https"}},
+        {"door": "another"},
         {"address": "127.0.0.2"},
     ],
 )
@@ -167,3 +178,14 @@ async def test_an_error_that_refuses_is_a_no(settings: Any, error: type[Exceptio
 
     settings.SSE_POLLING = {"AUTHORIZE": refuse}
     assert await ask("a") is None
+
+
+async def test_a_changed_authorize_holds_for_channels_that_are_loaded(settings: Any) -> None:
+    from sse_polling.conf import get_config
+    from sse_polling.live import LiveChannel
+
+    settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.public"}
+    live = LiveChannel("a", 0.0)
+    assert live.effective(get_config()).authorize == "sse_polling.access.public"
+    settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.staff"}
+    assert live.effective(get_config()).authorize == "sse_polling.access.staff"

@@ -21,6 +21,7 @@ from django.urls import reverse
 
 from sse_polling import database, finish, history, publish, publish_many
 from sse_polling.admin import erasing, events
+from sse_polling.conf import get_config
 from sse_polling.hub import Hub
 from sse_polling.models import Channel, Event
 from sse_polling.publishing import Draft
@@ -155,7 +156,7 @@ def test_what_cannot_be_set_is_refused(admin_client: Client, values: dict[str, A
 
 
 def test_the_longest_age_that_can_be_set_can_be_trimmed_by(admin_client: Client) -> None:
-    from sse_polling.conf import MAX_RETENTION_SECONDS, get_config
+    from sse_polling.conf import MAX_RETENTION_SECONDS
 
     publish("log", "x")
     assert save(admin_client, "log", max_age_seconds=MAX_RETENTION_SECONDS).status_code == 302
@@ -229,17 +230,18 @@ async def test_what_is_set_holds_without_a_restart(
     hub = Hub.current()
     try:
         (live,) = await hub.open(["log"])
-        assert live.effective is not None
-        assert (live.effective.preset, live.effective.retention.max_events) == ("balanced", 10_000)
+        config = get_config()
+        before = live.effective(config)
+        assert (before.preset, before.retention.max_events) == ("balanced", 10_000)
         await sync_to_async(save)(client, "log", preset="live", max_events=5)
         if not told:
             await hub.compare()
         for _ in range(200):
-            if live.effective.preset == "live":
+            if live.effective(config).preset == "live":
                 break
             await asyncio.sleep(0.01)
-        assert (live.effective.preset, live.effective.burst.hold_seconds) == ("live", 25)
-        assert live.effective.retention.max_events == 5
+        assert (live.effective(config).preset, live.effective(config).burst.hold_seconds) == ("live", 25)
+        assert live.effective(config).retention.max_events == 5
     finally:
         hub.stop()
         database.shutdown()

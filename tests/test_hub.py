@@ -13,6 +13,7 @@ from django.db import OperationalError
 from django.test import override_settings
 
 from sse_polling import finish, history, hub, publish, publish_many, supervisor
+from sse_polling.conf import get_config
 from sse_polling.history import looking
 from sse_polling.hub import Hub
 from sse_polling.live import LiveChannel, Waiter
@@ -288,8 +289,7 @@ def test_an_operators_wish_is_noticed(time: Timeless, one: Hub) -> None:
     Channel.objects.update(preset="live")
     time.run(one.compare())
     time.settle()
-    assert live.effective is not None
-    assert live.effective.preset == "live"
+    assert live.effective(get_config()).preset == "live"
 
 
 # Another history under a tail
@@ -605,3 +605,57 @@ def test_trimming_is_done_by_the_holder_of_the_lease(time: Timeless, running: Hu
         time.advance(61)
     assert list(Event.objects.order_by("sequence").values_list("data", flat=True)) == ["3", "4"]
     finish("a")
+
+
+def test_a_client_librarys_time_out_while_nothing_came_is_no_outage(
+    time: Timeless, running: Hub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py 8 gives up a blocking read after 5 s; the hub must not be deaf until it has backed off."""
+    receives: list[float] = []
+
+    async def gives_up(channel: str) -> Any:
+        receives.append(time.time())
+        await asyncio.sleep(5)
+        raise TimeoutError
+
+    layer = running.subscription.layer
+    monkeypatch.setattr(layer, "receive", gives_up)
+    time.run(layer.group_send(group_name("a"), {"type": "strange"}))
+    opened(time, running)
+    time.run(layer.send(running.subscription._address, {"type": "strange"}))
+    time.advance(21)
+    assert len(receives) >= 4
+    assert running.subscription.state == "live"
+    assert "waits" not in caplog.text
+
+
+def test_a_layer_that_is_mute_on_leaving_a_group_holds_the_comparisons_up_once(
+    time: Timeless, running: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        opened(time, running, f"idle.{number}")
+    tries: list[str] = []
+
+    async def mute(group: str, channel: str) -> None:
+        tries.append(group)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(running.subscription.layer, "group_discard", mute)
+    time.advance(125)
+    time.advance(10)
+    assert len(tries) == 1
+
+
+def test_a_stream_that_was_authorized_while_the_hub_ended_gets_a_living_one(
+    time: Timeless, running: Hub
+) -> None:
+    running.stop()
+    time.settle()
+
+    async def current() -> Hub:
+        return Hub.current()
+
+    made = time.run(current())
+    assert made is not running
+    made.stop()
+    time.settle()

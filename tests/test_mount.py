@@ -115,3 +115,28 @@ async def test_a_path_of_its_own_needs_no_include(mounted: Any, settings: Any) -
     assert await ask(mounted(path="streams"), "/streams/a/") == 200
     with pytest.raises(ImproperlyConfigured, match="include"):
         await ask(mounted(), "/a/")
+
+
+async def test_a_header_with_an_underscore_cannot_pass_for_another(mounted: Any, settings: Any) -> None:
+    """Django drops such names: a proxy that strips ``X-Forwarded-User`` leaves ``X_Forwarded_User``."""
+    from sse_polling.mount import _meta
+
+    scope = {"headers": [(b"x_forwarded_user", b"root"), (b"x-real", b"1")]}
+    assert _meta(scope) == {"HTTP_X_REAL": "1"}
+
+
+def test_a_poll_during_a_keys_rotation_logs_nobody_out(client: Any, settings: Any) -> None:
+    from django.contrib.auth.models import User
+
+    from sse_polling.access import session_user
+
+    user = User.objects.create_user("reader")
+    client.force_login(user)
+    session = client.session
+    old = settings.SECRET_KEY
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another", [old]
+    assert session_user(session) == user
+    settings.SECRET_KEY_FALLBACKS = []
+    assert session_user(session).is_anonymous
+    assert session.exists(session.session_key)
+    assert not session.modified

@@ -56,3 +56,17 @@ async def test_an_outage_is_one_line_however_often_it_is_met(caplog: pytest.LogC
 async def test_a_task_that_simply_ends_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
     await runs(lambda: None, 1)
     assert "it should not" in caplog.text
+
+
+async def test_a_cancelled_task_ends_even_if_its_work_makes_another_error_of_it() -> None:
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RuntimeError("not a cancellation any more") from None
+
+    task = supervise("test", work)
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()

@@ -414,3 +414,45 @@ def test_a_forked_worker_writes_on_a_loop_of_its_own() -> None:
 
 async def _answer() -> int:
     return 42
+
+
+# What is refused is not taken
+
+
+def test_an_event_that_a_failing_flush_refused_is_not_stored_later(time: Timeless) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0) as out:
+            time.fail = OperationalError("away")
+            with pytest.raises(OperationalError):
+                await out.write("refused")
+            time.fail = None
+            await out.write("taken")
+
+    time.run(write())
+    assert stored() == ["taken"]
+
+
+def test_the_buffer_of_a_writer_that_cannot_store_is_bounded(
+    time: Timeless, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_BUFFERED", 3)
+
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=3_600_000) as out:
+            time.fail = OperationalError("away")
+            for number in range(10):
+                try:
+                    await out.write(f"{number}")
+                except OperationalError:
+                    assert len(out._buffer) <= 3
+            time.fail = None
+
+    time.run(write())
+    assert stored() == ["0", "1"]
+
+
+def test_a_transaction_that_is_begun_inside_a_writer_is_refused_before_it_waits_for_itself(
+    pool: None,
+) -> None:
+    with stream_writer("task") as out, transaction.atomic(), pytest.raises(SSEPollingError, match="atomic"):
+        out.write("x")

@@ -30,7 +30,7 @@ def look(name: str, known: Position | None, *, max_events: int, max_bytes: int) 
     if state is None:
         return Reading(state=None)
     if known is not None and known.life == state.life and 0 <= state.head - known.sequence <= max_events:
-        events = _follow(state, known)
+        events = _follow(state, known, max_bytes=max_bytes)
         if events is not None:
             return Reading(state=state, events=events)
     # One more than the tail holds: the event that it drops leaves its tag, which cursors are compared with.
@@ -38,12 +38,16 @@ def look(name: str, known: Position | None, *, max_events: int, max_bytes: int) 
     return Reading(state=state, events=events, fresh=True)
 
 
-def _follow(state: ChannelState, known: Position) -> list[StoredEvent] | None:
+def _follow(state: ChannelState, known: Position, *, max_bytes: int) -> list[StoredEvent] | None:
+    """Return the events after *known*, or None if a tail must start anew instead."""
     if state.head == known.sequence:
         return [] if "-" in (known.tag, state.head_tag) or known.tag == state.head_tag else None
     followed: list[StoredEvent] = []
     at = known
+    size = 0
     while at.sequence < state.head:
+        if size > max_bytes:
+            return None  # the tail would drop the first of them at once: read the newest instead
         rows = replay(state, at.sequence)
         if rows and rows[0].sequence == at.sequence:
             if "-" not in (at.tag, rows[0].tag) and rows[0].tag != at.tag:
@@ -52,5 +56,6 @@ def _follow(state: ChannelState, known: Position) -> list[StoredEvent] | None:
         if not rows or any(row.sequence != at.sequence + 1 + index for index, row in enumerate(rows)):
             return None
         followed += rows
+        size += sum(len(row.data) for row in rows)
         at = rows[-1].position
     return followed
