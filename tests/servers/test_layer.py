@@ -130,3 +130,21 @@ async def test_a_lost_redis_costs_a_comparison_and_no_event(
                 await asyncio.to_thread(shell.publish, "builds.1", number)
                 events.append(str(number))
                 await eventually(lambda: client.data == events, deadline=SOON)
+
+
+_WSGI_POLLS = """
+from django.test import Client
+from sse_polling import publish
+publish("a", "one")
+for _ in range(5):
+    body = Client().get("/events/a/?last_event_id=earliest").content
+print(body.count(b"data: one"))
+"""
+
+
+@pytest.mark.parametrize("layer", ["pubsub", "core"])
+def test_polls_under_wsgi_end_whatever_the_layer(tmp_path: Path, redis: Redis, layer: Any) -> None:
+    """Each has an event loop of its own: a hub's tasks there would keep it from closing."""
+    site = Site(tmp_path, redis=redis, layer=layer)
+    site.migrate()
+    assert site.python(_WSGI_POLLS).split() == ["1"]
