@@ -21,7 +21,12 @@ Edit = tuple[Any, str, str, str]
 
 PLANTED: dict[str, list[Edit]] = {
     "wakes as data: only the event that was told is added": [
-        (looking, "look", "events = _follow(state, known)", "events = (_follow(state, known) or [])[-1:]"),
+        (
+            looking,
+            "look",
+            "_follow(state, known, max_bytes=max_bytes)",
+            "(_follow(state, known, max_bytes=max_bytes) or [])[-1:]",
+        ),
         (tail.Tail, "append", "if event.sequence != self.head + 1:", "if False:"),
     ],
     "judge without reading the primary": [(replay, "next_batch", "await hub.judge(live)", "pass")],
