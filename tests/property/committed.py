@@ -158,9 +158,7 @@ class Ledger:
                     f"earliest of {name} is {place}: {starts}"
                 )
             else:
-                heads = [
-                    each for version in model.versions for each in _heads(version, cursor=mode == "cursor")
-                ]
+                heads = [each for version in model.versions for each in _heads(version)]
                 assert place in heads, f"{place} was never {name}'s now"
             self.places[name] = place
 
@@ -297,11 +295,11 @@ def _not_after(place: Place, start: Place) -> bool:
     return place.life == start.life and place.sequence <= start.sequence
 
 
-def _heads(version: Version, *, cursor: bool) -> list[Place]:
+def _heads(version: Version) -> list[Place]:
     head = version.head
     if head is None:
         return [NOWHERE]
-    if head.event != "end" or cursor:
+    if head.event != "end":
         return [head.place]
     before = Place(head.place.life, head.place.sequence - 1, UNKNOWN)
     return [before] if head.parent is None else [before, head.parent.place]

@@ -87,7 +87,7 @@ class Client:
         if mode == "cursor":
             self.cursor = publishing.cursor(*channels) if several else publishing.cursor(channels[0])
             if several and len(channels) == 1:
-                self.cursor = publishing.format_cursor([(channels[0], history.head(channels[0]))])
+                self.cursor = publishing.format_cursor([(channels[0], history.head(channels[0]).from_now)])
             self.ledger.opening(self.cursor, mode)
 
     @property
