@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from tests.harness.postgres import Postgres
-from tests.harness.process import Process
+from project.programs.postgres import Postgres
+from project.programs.process import Process
+from project.programs.redis import Redis
 from tests.harness.programs import require
-from tests.harness.redis import Redis
 from tests.harness.server import AsgiServer
 from tests.harness.site import Site
 

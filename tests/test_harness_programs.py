@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from project.programs.nginx import Nginx
+from project.programs.postgres import Postgres
+from project.programs.process import Process, ProcessFailed
+from project.programs.redis import Redis
 from tests.harness import programs
 from tests.harness.chromium import open_page
 from tests.harness.client import EventSourceClient
 from tests.harness.connection import request
-from tests.harness.nginx import Nginx
-from tests.harness.postgres import Postgres
-from tests.harness.process import Process, ProcessFailed
-from tests.harness.redis import Redis
 from tests.harness.server import AsgiServer
 from tests.harness.site import Site
 
@@ -119,6 +119,7 @@ async def test_a_server_is_read_killed_and_read_again(
 async def test_nginx_passes_a_stream_on(
     bare_site: Site, serve: Callable[..., AsgiServer], tmp_path: Path
 ) -> None:
+    programs.require("nginx")
     servers = [serve(bare_site, kind="uvicorn", app=TICKER) for _ in range(2)]
     nginx = Nginx(tmp_path, [server.port for server in servers])
     with nginx:

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from tests.harness.postgres import Postgres
+from project.programs.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,8 +12,8 @@ from typing import Self
 
 import pytest
 
-from tests.harness.ports import HOST, free_port
-from tests.harness.process import Process
+from project.programs.ports import HOST, free_port
+from project.programs.process import Process
 from tests.harness.site import ROOT, Site
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from .ports import HOST, accepts, free_port
-from .process import Process
+from project.programs.ports import HOST, accepts, free_port
+from project.programs.process import Process
+
 from .site import ROOT, Site
 
 __all__ = ["AsgiServer", "Kind"]

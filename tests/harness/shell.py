@@ -7,7 +7,8 @@ import threading
 from types import TracebackType
 from typing import Any, Self
 
-from .process import ProcessFailed
+from project.programs.process import ProcessFailed
+
 from .site import Site
 
 __all__ = ["Shell"]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from .process import ProcessFailed
-from .redis import Redis
+from project.programs.process import ProcessFailed
+from project.programs.redis import Redis
 
 __all__ = ["ROOT", "Layer", "Site"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from project.programs.postgres import Postgres
 from tests.harness.connection import Address, Connection
 from tests.harness.http import ResponseParser
-from tests.harness.postgres import Postgres
 from tests.harness.server import AsgiServer, Kind
 from tests.harness.site import Site
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from project.programs.redis import Redis
 from tests.harness.client import EventSourceClient
-from tests.harness.redis import Redis
 from tests.harness.server import AsgiServer
 from tests.harness.shell import Shell
 from tests.harness.site import Layer, Site

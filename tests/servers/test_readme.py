@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from project.programs.ports import accepts, free_port
 from tests.harness.chromium import open_page
-from tests.harness.ports import accepts, free_port
 from tests.harness.programs import require
 
 ROOT = Path(__file__).resolve().parents[2]

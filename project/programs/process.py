@@ -1,4 +1,4 @@
-"""A child process that a test owns: started, watched, stopped by its own id and no other."""
+"""A child process that its caller owns: started, watched, stopped by its own id and no other."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ class Process:
         return True
 
     def identity(self) -> tuple[int, int] | None:
-        """Return the user and group id to run as, or None for the tests' own."""
+        """Return the user and group id to run as, or None for the owner's own."""
         return None
 
-    # What a test does
+    # What its owner does
 
     @property
     def pid(self) -> int:
@@ -87,7 +87,7 @@ class Process:
                 user=user,
                 group=group,
                 extra_groups=None if user is None else [],
-                # Ctrl-C belongs to pytest, which then stops what it started.
+                # Ctrl-C belongs to the owner, which then stops what it started.
                 start_new_session=True,
             )
         _alive.add(self)
@@ -178,7 +178,7 @@ class Process:
             message = f"{self.name} still ran after {seconds} s\n{self.log_tail()}"
             raise ProcessFailed(message) from None
 
-    # What a test looks at
+    # What its owner looks at
 
     def log(self) -> str:
         """Return everything the program has printed since its first start."""

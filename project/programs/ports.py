@@ -18,7 +18,7 @@ _FIRST, _LAST = 18_000, 32_000
 def free_port() -> int:
     """Return a port that nobody listens on."""
     for _ in range(200):
-        port = random.randint(_FIRST, _LAST)
+        port = random.randint(_FIRST, _LAST)  # noqa: S311 - no secret
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

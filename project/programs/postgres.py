@@ -15,9 +15,9 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from .finding import require
 from .ports import HOST, free_port
 from .process import Process, ProcessFailed
-from .programs import require
 
 __all__ = ["Postgres"]
 
@@ -35,7 +35,7 @@ _SETTINGS = {
 
 
 class Postgres(Process):
-    """Run PostgreSQL on a free port, as another user when the tests run as root (it refuses root).
+    """Run PostgreSQL on a free port, as another user when the owner is root (it refuses root).
 
     The cluster's user is `sse`, without a password, on loopback only. With fsync off a *process*
     may crash (`kill`) and keep every commit; only the machine must not.
@@ -48,7 +48,7 @@ class Postgres(Process):
         self.initdb = require("initdb")
         self.postgres = require("postgres")
         self.port = free_port()
-        # Not under `directory`: pytest's own folders let nobody but root through.
+        # Not under `directory`: a folder of pytest's, say, lets nobody but root through.
         self.home = Path(tempfile.mkdtemp(prefix="sse-polling-postgres-"))
         self.data = self.home / "data"
         if identity := self.identity():
@@ -63,7 +63,7 @@ class Postgres(Process):
             except KeyError:
                 continue
             return entry.pw_uid, entry.pw_gid
-        raise ProcessFailed("the tests run as root and there is no user `postgres` or `nobody`")
+        raise ProcessFailed("this runs as root and there is no user `postgres` or `nobody`")
 
     def working_directory(self) -> Path:
         return self.home
@@ -116,7 +116,7 @@ class Postgres(Process):
         return True
 
     def url(self, database: str = "postgres") -> str:
-        """Return the address of one database, as `tests.databases.from_url` reads it."""
+        """Return the address of one database, as `DATABASE_URL` has it."""
         return f"postgres://sse@{HOST}:{self.port}/{database}"
 
     def create(self, database: str) -> str:

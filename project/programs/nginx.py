@@ -1,4 +1,4 @@
-"""A real nginx as a reverse proxy in front of the servers under test."""
+"""A real nginx as a reverse proxy in front of the servers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .finding import require
 from .ports import HOST, accepts, free_port
 from .process import Process
-from .programs import require
 
 __all__ = ["Nginx"]
 
@@ -60,7 +60,7 @@ class Nginx(Process):
         self.configuration = directory / f"{name}.conf"
         self.configuration.write_text(
             _CONFIGURATION.format(
-                # Else root's workers become `www-data`, which cannot reach the test's directory.
+                # Else root's workers become `www-data`, which cannot reach the owner's directory.
                 user="user root;" if os.geteuid() == 0 else "",
                 directory=directory,
                 name=name,

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from .finding import require
 from .ports import HOST, free_port
 from .process import Process
-from .programs import require
 
 __all__ = ["Redis"]
 
