@@ -6,6 +6,7 @@ from .appending import NewEvent, append, mark_burst_end
 from .looking import Reading, look
 from .reading import ChannelState, first_sequence, head, newest, replay, states
 from .retention import Trimmed, erase, lease, trim
+from .settling import settle
 
 __all__ = [
     "ChannelState",
@@ -21,6 +22,7 @@ __all__ = [
     "mark_burst_end",
     "newest",
     "replay",
+    "settle",
     "states",
     "trim",
 ]

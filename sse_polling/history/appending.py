@@ -6,14 +6,14 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from django.db import connections, transaction
-from django.db.models import F
+from django.db import transaction
 from django.utils import timezone
 
 from ..exceptions import ChannelFinished, SSEPollingError
 from ..models import Channel, Event
-from ..protocol.cursor import new_end_tag, new_life, new_tag
+from ..protocol.cursor import new_end_tag, new_tag
 from ..protocol.event import END, StoredEvent
+from .locking import lock, unmake
 from .reading import NAMES, ChannelState, state_of
 from .reading import stored as stored_events
 
@@ -48,19 +48,18 @@ def append(events: Sequence[NewEvent], *, using: str) -> tuple[list[StoredEvent]
     grown: list[ChannelState] = []
     with transaction.atomic(using=using, savepoint=False):
         locked: list[Channel] = []
-        created: list[int] = []
+        made: list[Channel] = []
         for name in sorted(by_channel):
-            channel, is_new = _lock(name, using)
+            channel, is_new = lock(name, using)
             locked.append(channel)
             if is_new:
-                created.append(channel.pk)
+                made.append(channel)
             known = _known(channel, [events[index] for index in by_channel[name]], using)
             refused = _place(channel, events, by_channel[name], known, stored, using)
             if refused:
                 break
         if refused:
-            # Rows made for this call alone go with it. Nothing refers to them yet.
-            Channel.objects.using(using).filter(pk__in=created).delete()
+            unmake(made, using)  # for this call alone
         else:
             grown = list(
                 filter(None, (_write(channel, by_channel[channel.name], stored, using) for channel in locked))
@@ -68,24 +67,6 @@ def append(events: Sequence[NewEvent], *, using: str) -> tuple[list[StoredEvent]
     if refused:
         raise refused
     return [stored[index] for index in range(len(events))], grown
-
-
-def _lock(name: str, using: str) -> tuple[Channel, bool]:
-    """Return the row of channel *name*, locked to the end of the transaction, and whether it is new."""
-    rows = Channel.objects.using(using).filter(name=name)
-    is_new = False
-    for _ in range(5):
-        if connections[using].features.has_select_for_update:
-            found = rows.select_for_update().first()
-        else:
-            # SQLite: begin with a write, since a read that turns into one can be refused as locked.
-            found = rows.first() if rows.update(head=F("head")) else None
-        if found is not None:
-            return found, is_new
-        fresh = Channel(name=name, life=new_life(_random))
-        Channel.objects.using(using).bulk_create([fresh], ignore_conflicts=True)
-        is_new = rows.filter(life=fresh.life).exists()
-    raise SSEPollingError(f"Channel {name!r} was made and deleted five times while this waited for it.")
 
 
 def _known(channel: Channel, events: Iterable[NewEvent], using: str) -> dict[str, StoredEvent]:
