@@ -1,19 +1,24 @@
 """Settings of the demo project.
 
-It runs as it is for a visitor on the same machine. With DJANGO_DEBUG=0 it is set
-for the open network: it then needs DJANGO_SECRET_KEY and DJANGO_ALLOWED_HOSTS,
-expects HTTPS, and reaches Redis at REDIS_URL.
+It runs as it is for a visitor on the same machine: SQLite, and a channel layer in memory.
+DATABASE_URL and REDIS_URL name a PostgreSQL and a Redis, which several processes need
+(`make fleet`); REDIS_LAYER is `pubsub`, or `core` to compare.
+
+With DJANGO_DEBUG=0 it is set for the open network: it then needs DJANGO_SECRET_KEY and
+DJANGO_ALLOWED_HOSTS, expects HTTPS, and reaches Redis on this machine unless told otherwise.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
+from .database import database
 from .keep import kept_secret
+from .layer import layer
 
 
 def _switch(name: str, *, default: bool) -> bool:
@@ -69,31 +74,15 @@ TEMPLATES = [
         },
     },
 ]
+# Empty: a file of its own, with nothing to set up. `make fleet` sets a PostgreSQL's.
 DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": VAR / "db.sqlite3",
-        "OPTIONS": {
-            # Publishers and readers at once: readers do not wait in WAL, and a writer
-            # that begins as one waits its turn instead of failing half way.
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        },
-    },
+    "default": database(os.environ.get("DATABASE_URL") or f"sqlite:///{quote(str(VAR / 'db.sqlite3'))}")
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # One process needs no Redis: other processes on the same SQLite file are noticed anyway.
 REDIS_URL = os.environ.get("REDIS_URL", "" if DEBUG else "redis://127.0.0.1:6379/0")
-CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
-    "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [REDIS_URL]},
-    }
-    if REDIS_URL
-    else {"BACKEND": "channels.layers.InMemoryChannelLayer"},
-}
+CHANNEL_LAYERS = {"default": layer(REDIS_URL, kind=os.environ.get("REDIS_LAYER") or "pubsub")}
 
 SSE_POLLING = {
     "AUTHORIZE": "project.access.visitors",

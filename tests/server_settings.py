@@ -1,6 +1,6 @@
 """Settings for the servers that the harness starts; everything that varies comes from the environment.
 
-DATABASE_URL            `sqlite:///path` or `postgres://…` (required)
+DATABASE_URL            `sqlite:////path` or `postgres://…` (required)
 REDIS_URL               needed by the layers `pubsub` and `core`
 SSE_POLLING_LAYER       memory | pubsub | core
 SSE_POLLING_JSON        merged into SSE_POLLING

@@ -220,7 +220,7 @@ def start(live_site: Site) -> Iterator[Start]:
 def seen(site: Site) -> list[str]:
     import sqlite3
 
-    with contextlib.closing(sqlite3.connect(site.database.removeprefix("sqlite://"))) as database:
+    with contextlib.closing(sqlite3.connect(site.database.removeprefix("sqlite:///"))) as database:
         return [row[0] for row in database.execute("SELECT data FROM sse_polling_event ORDER BY id")]
 
 

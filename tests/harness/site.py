@@ -41,7 +41,7 @@ class Site:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
-        self.database = database or f"sqlite://{directory / 'site.sqlite3'}"
+        self.database = database or f"sqlite:///{directory / 'site.sqlite3'}"
         self.redis = redis
         self.layer: Layer = layer or ("memory" if redis is None else "pubsub")
         self.sse_polling = dict(sse_polling or {})
