@@ -1,0 +1,1 @@
+"""Publishers against each other and against a database that fails them: processes, locks, lost commits."""
