@@ -1,0 +1,36 @@
+"""The settings that make bursts short and memory small, so that faults meet every part of the app."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["HELD", "STREAMS", "streams"]
+
+#: A channel whose name ends so is held open for long bursts.
+HELD = ".held"
+#: A channel with a large history, for clients that do not keep up.
+BULK = ".bulk"
+
+STREAMS: dict[str, Any] = {
+    "AUTHORIZE": "sse_polling.access.public",
+    "BURST": {"max_events": 25, "hold_seconds": 0.5, "linger_seconds": 0.2, "max_seconds": 5},
+    "RETRY": {"base_ms": 150, "behind_ms": 20, "jitter": 0.5},
+    "HEARTBEAT_SECONDS": 0.4,
+    "SYNC_SECONDS": 1,
+    # Small: whoever was away for a second is served from the database.
+    "TAIL": {"max_events": 30, "idle_seconds": 10},
+    # Nothing is trimmed, so any gap is a failure.
+    "RETENTION": {"max_events": 1_000_000, "max_age_seconds": 86_400},
+    "CHANNELS": [
+        (
+            f"*{HELD}",
+            {"BURST": {"max_events": 150, "hold_seconds": 15, "linger_seconds": 15, "max_seconds": 15}},
+        ),
+        (f"*{BULK}", {"BURST": {"max_events": 500, "max_bytes": 8_388_608, "max_seconds": 60}}),
+    ],
+}
+
+
+def streams(**other: Any) -> dict[str, Any]:
+    """Return the settings with some others."""
+    return {**STREAMS, **other}

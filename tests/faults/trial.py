@@ -1,0 +1,373 @@
+"""One trial: clients read, publishers publish, a fault strikes and heals, and what came is compared."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypeVar
+
+from tests.harness.proxy import Proxy
+
+from .fleet import Fleet
+from .publishers import Known, Publisher
+from .readers import Line, Pace, Reader
+from .streams import BULK, HELD
+
+__all__ = ["BULK_EVENTS", "Trial", "Verdict", "run"]
+
+T = TypeVar("T")
+
+READERS = 50
+CHANNELS = 4
+TRANSACTIONS_PER_SECOND = 10.0
+WARM_UP_SECONDS = 30.0
+CATCH_UP_SECONDS = 60.0
+END_SECONDS = 60.0
+BULK_EVENTS = 160
+#: What the app may do within a publisher's on_commit, on a machine that is busy.
+LONGEST_WAKING_SECONDS = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """What is reported of a trial."""
+
+    began: float = 0.0
+    healed: float = 0.0
+    #: Seconds from healing until every reader had what was committed by then.
+    recovery: float = 0.0
+    events: int = 0
+    read: int = 0
+    reconnects: int = 0
+    #: Seconds from a publish to its arrival, the worst of what was published during the fault, and after.
+    worst_during: float = 0.0
+    worst_after: float = 0.0
+    median: float = 0.0
+    longest_publish: float = 0.0
+    longest_waking: float = 0.0
+    retried_transactions: int = 0
+    longest_retry_ms: int = 0
+
+
+@dataclass(slots=True)
+class Trial:
+    """What a fault may lay hands on while it strikes."""
+
+    fleet: Fleet
+    rng: Random
+    channels: list[str]
+    readers: list[Reader] = field(default_factory=list)
+    known: Known = field(default_factory=Known)
+    latencies: list[tuple[float, float]] = field(default_factory=list)
+    #: Channels that nobody publishes to while the trial runs, with a large history.
+    bulk: list[str] = field(default_factory=list)
+    #: Transactions that are never to be seen, beside those that the publishers know of.
+    unseen: set[tuple[str, str]] = field(default_factory=set)
+    _tasks: dict[asyncio.Task[None], Reader] = field(default_factory=dict)
+    publishing: bool = False
+
+    # For faults
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass. Raises what a reader has failed with meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.check()
+            await asyncio.sleep(min(left, 0.1))
+
+    async def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """Call what blocks, in a thread, while the readers go on."""
+        return await asyncio.to_thread(function, *args, **options)
+
+    async def until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> float:
+        """Wait until the condition holds and return how long that took."""
+        began = time.monotonic()
+        while not condition():
+            self.check()
+            if time.monotonic() - began > seconds:
+                raise AssertionError(f"after {seconds} s: {what}\n{self.describe()}")
+            await asyncio.sleep(0.02)
+        return time.monotonic() - began
+
+    async def start_publishing(self) -> None:
+        """Let each thread of the publishers publish to two channels, so that a locked one stops but two."""
+        names = self.channels
+        self.publishing = True
+        await asyncio.gather(
+            *(
+                self.call(
+                    publisher.ask,
+                    "start",
+                    name=f"p{index}.{secrets.token_hex(2)}",
+                    channels=[
+                        [
+                            names[(2 * index + thread) % len(names)],
+                            names[(2 * index + thread + 1) % len(names)],
+                        ]
+                        for thread in range(2)
+                    ],
+                    per_second=TRANSACTIONS_PER_SECOND,
+                    seed=self.rng.randrange(2**32),
+                )
+                for index, publisher in enumerate(self.fleet.publishers)
+            )
+        )
+
+    async def stop_publishing(self) -> None:
+        """Let every publisher end what it has begun, and read what they know."""
+        if self.publishing:
+            answers = await asyncio.gather(*(self.call(each.ask, "stop") for each in self.fleet.publishers))
+            self.publishing = False
+            assert all(answer["ended"] for answer in answers), "a publisher did not end its transaction"
+        self.learn()
+
+    def learn(self) -> None:
+        """Read what the publishers have logged so far."""
+        for publisher in self.fleet.publishers:
+            for line in publisher.news():
+                self.known.take(line)
+
+    def add_reader(self, name: str, channels: Sequence[str], **options: Any) -> Reader:
+        """Let one more client read, from the beginning."""
+        reader = Reader(
+            name,
+            options.pop("servers", self.fleet.urls),
+            channels,
+            rng=Random(self.rng.randrange(2**32)),
+            **options,
+        )
+        self.readers.append(reader)
+        task = asyncio.create_task(reader.read(), name=name)
+        self._tasks[task] = reader
+        return reader
+
+    async def add_slow_readers(self, count: int, pace: Pace) -> list[Reader]:
+        """Let clients read a large history of their own, and one live channel, as slowly as that."""
+        bulk = f"{self.channels[0].rpartition('.')[0]}{BULK}"
+        await self.call(self.fleet.publishers[1].ask, "fill", channel=bulk, count=BULK_EVENTS, size=16_000)
+        self.bulk.append(bulk)
+        return [
+            self.add_reader(
+                f"{pace}-{index}",
+                [bulk] if index % 3 else [bulk, self.channels[index % CHANNELS]],
+                pace=pace,
+                abandons=index % 2 == 0,
+            )
+            for index in range(count)
+        ]
+
+    async def misbehave(self, proxy: Proxy, seconds: float, *, mean_bytes: float, delay: float) -> None:
+        """Let a proxy delay and cut, then refuse, then swallow, and then behave again."""
+        try:
+            proxy.delay(0, delay)
+            proxy.cut_at_random(mean_bytes)
+            await self.pause(seconds * 0.6)
+            await self.call(proxy.refuse)
+            await self.call(proxy.cut)
+            await self.pause(seconds * 0.2)
+            await self.call(proxy.heal)
+            proxy.mute()
+            await self.pause(seconds * 0.2)
+        finally:
+            await self.call(proxy.heal)
+
+    # The phases
+
+    async def heads(self) -> dict[str, int]:
+        """Return what is committed now, as soon as the database tells."""
+        async with asyncio.timeout(CATCH_UP_SECONDS):
+            while True:
+                try:
+                    return await self.call(self.fleet.store.heads, self.channels + self.bulk)
+                except Exception:  # noqa: BLE001 - it is coming back; the time-out bounds it
+                    await asyncio.sleep(0.1)
+
+    async def caught_up(self) -> float:
+        """Wait until every reader has all that is committed now, and return how long that took."""
+        began = time.monotonic()
+        heads = await self.heads()
+        await self.until(
+            lambda: all(reader.has_reached(heads) for reader in self.readers),
+            seconds=CATCH_UP_SECONDS,
+            what=f"not every reader has reached {heads}",
+        )
+        return time.monotonic() - began
+
+    def check(self) -> None:
+        """Raise what a reader's task has died of, or what a reader complains about."""
+        for task, reader in self._tasks.items():
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise AssertionError(f"a reader died: {error!r}: {reader.where()}") from error
+            assert not reader.complaints, f"{reader.where()}\n{self.fleet.logs()}"
+
+    async def finish(self) -> None:
+        """End every channel and wait until every reader was told so."""
+        await self.call(self.fleet.publishers[1].ask, "finish", channels=self.channels + self.bulk)
+        await self.until(
+            lambda: all(task.done() for task in self._tasks),
+            seconds=END_SECONDS,
+            what="not every reader was sent the end",
+        )
+        self.check()
+
+    def describe(self) -> str:
+        """Say where each reader is that is not done, and what the processes printed last."""
+        late = [reader.where() for task, reader in self._tasks.items() if not task.done()]
+        return "\n".join([f"{len(late)} readers are not done:", *late[:8], self.fleet.logs()])
+
+    async def close(self) -> None:
+        """End the readers, and the publishers where the trial has failed."""
+        for task, reader in self._tasks.items():
+            reader.hurry()
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for reader in self.readers:
+            reader.close()
+        if self.publishing:
+            for publisher in self.fleet.publishers:
+                await self.call(_restart, publisher)
+        await self.call(self.fleet.mend)
+
+    # The judgement
+
+    def compare(self) -> None:
+        """Assert that what each reader has is the committed history, and what was committed is right."""
+        committed: dict[str, list[Line]] = {}
+        keys: dict[tuple[str, str], str] = {}
+        for channel in self.channels + self.bulk:
+            rows = self.fleet.store.rows(channel)
+            assert [row.sequence for row in rows] == list(range(1, len(rows) + 1)), f"{channel} is not dense"
+            assert rows[-1].event == "end", f"{channel} is not finished"
+            committed[channel] = [(row.id, row.event, row.data) for row in rows]
+            keys |= {(channel, row.key): row.id for row in rows if row.key is not None}
+        for reader in self.readers:
+            for channel, heard in reader.heard.items():
+                assert heard.lines == committed[channel], _difference(reader, heard.lines, committed[channel])
+            assert (reader.lost, reader.repeated, reader.gaps, reader.complaints) == (0, 0, 0, [])
+            assert reader.statuses[-1] == 204
+        self._compare_knowledge(keys)
+
+    def _compare_knowledge(self, keys: dict[tuple[str, str], str]) -> None:
+        known = self.known
+        assert not known.died, f"a publisher died: {known.died}"
+        assert not known.unknown, f"given up: {sorted(known.unknown)[:5]}"
+        wrong = {
+            place: (id_, keys.get(place))
+            for place, id_ in known.acknowledged.items()
+            if keys.get(place) != id_
+        }
+        assert not wrong, f"acknowledged with another id than is stored: {list(wrong.items())[:5]}"
+        seen = keys.keys() & (known.rolled_back | self.unseen)
+        assert not seen, f"rolled back and yet stored: {sorted(seen)[:5]}"
+        assert len(known.acknowledged) > 20
+        assert known.longest_waking < LONGEST_WAKING_SECONDS, "on_commit kept a publisher waiting"
+
+    def summary(self, verdict: Verdict) -> Verdict:
+        """Fill in the figures."""
+        during = [late for at, late in self.latencies if verdict.began <= at < verdict.healed]
+        after = [late for at, late in self.latencies if at >= verdict.healed]
+        every = sorted(late for _, late in self.latencies)
+        verdict.worst_during, verdict.worst_after = max(during, default=0.0), max(after, default=0.0)
+        verdict.median = every[len(every) // 2] if every else 0.0
+        verdict.events = len(self.known.acknowledged)
+        verdict.read = sum(reader.events for reader in self.readers)
+        verdict.reconnects = sum(reader.connections - 1 for reader in self.readers)
+        verdict.longest_publish = self.known.longest
+        verdict.longest_waking = self.known.longest_waking
+        verdict.retried_transactions = self.known.retried
+        verdict.longest_retry_ms = max(reader.longest_retry_ms for reader in self.readers)
+        return verdict
+
+
+@contextlib.asynccontextmanager
+async def _trial(fleet: Fleet, *, seed: int) -> AsyncIterator[Trial]:
+    token = secrets.token_hex(4)
+    channels = [f"{token}.{letter}" for letter in "abc"] + [f"{token}{HELD}"]
+    trial = Trial(fleet, Random(seed), channels)
+    trial.learn()
+    trial.known = Known()
+    try:
+        yield trial
+    finally:
+        await trial.close()
+
+
+def _start_readers(trial: Trial, count: int, servers: Sequence[str]) -> None:
+    """Start clients at different moments; every third reads several channels."""
+    for index in range(count):
+        channels = (
+            trial.rng.sample(trial.channels, trial.rng.randint(2, CHANNELS))
+            if index % 3 == 0
+            else [trial.channels[index % CHANNELS]]
+        )
+        trial.add_reader(
+            f"reader-{index}",
+            channels,
+            servers=servers,
+            delay=trial.rng.uniform(0, 1),
+            on_latency=lambda at, late: trial.latencies.append((at, late)),
+        )
+
+
+async def run(
+    fleet: Fleet,
+    strike: Callable[[Trial, float], Any],
+    seconds: float,
+    *,
+    seed: int = 0,
+    readers: int = READERS,
+    proxies: bool = False,
+) -> Verdict:
+    """Run one trial to its end and return its figures. Raises AssertionError with what is wrong.
+
+    *proxies*: clients reach the servers through proxies.
+    """
+    verdict = Verdict()
+    servers = [proxy.url for proxy in fleet.client_proxies] if proxies else fleet.urls
+    async with _trial(fleet, seed=seed) as trial:
+        await trial.start_publishing()
+        _start_readers(trial, readers, servers)
+        await trial.until(
+            lambda: all(reader.events and reader.connections > 1 for reader in trial.readers),
+            seconds=WARM_UP_SECONDS,
+            what="not every reader has read and come back",
+        )
+        verdict.began = time.time()
+        await strike(trial, seconds)
+        verdict.healed = time.time()
+        if not trial.publishing:
+            await trial.start_publishing()
+        verdict.recovery = await trial.caught_up()
+        await trial.pause(0.5)
+        await trial.stop_publishing()
+        await trial.finish()
+        await trial.call(trial.compare)
+        _check_rotation(trial, servers)
+        return trial.summary(verdict)
+
+
+def _check_rotation(trial: Trial, servers: Sequence[str]) -> None:
+    """Assert that the reconnects led to every process."""
+    for reader in trial.readers:
+        assert len(reader.served) > 1 or reader.connections < 4, f"only one served {reader.where()}"
+    assert len(set().union(*(reader.served for reader in trial.readers))) == len(servers)
+
+
+def _restart(publisher: Publisher) -> None:
+    publisher.restart(kill=True)
+
+
+def _difference(reader: Reader, found: list[Line], committed: list[Line]) -> str:
+    first = next(
+        (index for index, (one, other) in enumerate(zip(found, committed, strict=False)) if one != other),
+        min(len(found), len(committed)),
+    )
+    return (
+        f"{reader.where()}: {len(found)} events and not {len(committed)}; the first that differs is"
+        f" {found[first : first + 1]} and not {committed[first : first + 1]}"
+    )
