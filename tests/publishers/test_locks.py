@@ -8,6 +8,7 @@ that nobody had made yet); an error inside ``append`` wrapped in the app's own.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -55,9 +56,10 @@ def test_calls_that_name_their_channels_in_opposite_orders_never_deadlock(
             shuffle(mine)
             each.append(mine)
     publishers[0].do("spread('order.old.a', 'order.old.b')")
+    paced = "[(together(start + 0.015 * number), spread(*names)) for number, names in enumerate(calls)]"
+    start = time.monotonic() + 0.1
     running = [
-        process.later("[spread(*names) for names in calls]", calls=mine)
-        for process, mine in zip(publishers, calls, strict=True)
+        process.later(paced, calls=mine, start=start) for process, mine in zip(publishers, calls, strict=True)
     ]
     assert [each.result(60) for each in running] == [None, None]
     found = stored(shared_postgres, "order.")
@@ -79,9 +81,7 @@ def test_a_channel_that_another_transaction_is_making_is_waited_for(
     one.do(f"{how}()")
     assert later.result(20) is None
     first = [(1, "x"), (2, "y")] if how == "commit" else [(1, "y")]
-    assert stored(shared_postgres, f"made.{how}.") == dict(
-        zip(names, [first, first, [(1, "y")]], strict=True)
-    )
+    assert stored(shared_postgres, f"made.{how}.") == {a: first, b: first, c: [(1, "y")]}
 
 
 # What breaks it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "publish_many",
     "rollback",
     "spread",
+    "together",
     "woken",
     "writer",
 ]
@@ -70,6 +72,11 @@ def _name(error: BaseException | None) -> str:
 def spread(*names: str, data: str = "x") -> list[int]:
     """Publish to several channels in one call, in the order given; return the sequences."""
     return [event.sequence for event in publish_many(names[0], [Draft(data, channel=name) for name in names])]
+
+
+def together(moment: float) -> None:
+    """Wait for a moment of the machine's clock, so that two processes meet at it if they can."""
+    time.sleep(max(0, moment - time.monotonic()))
 
 
 def execute(sql: str) -> None:
