@@ -14,24 +14,29 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
 
 from .conf import get_config
+from .driver import Line, limit
+from .gate import PATIENCE_SECONDS, Gate
 from .models import Event
 
-__all__ = ["ERRORS", "alias", "data_version", "is_sqlite", "run", "run_writing", "shutdown"]
+__all__ = ["ANSWER_SECONDS", "ERRORS", "alias", "data_version", "is_sqlite", "run", "run_writing", "shutdown"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ERRORS = (DatabaseError, InterfaceError)
+AWAY = (OperationalError, InterfaceError)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 
 _lock = threading.Lock()
 _thread = threading.local()
 _pools: dict[str, ThreadPoolExecutor] = {}
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 
 
 def alias() -> str:
@@ -40,43 +45,90 @@ def alias() -> str:
 
 
 async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call *function*, which reads, in one of the pool's threads and return what it returns.
+    """Call *function*, which only reads, in one of the pool's threads and return what it returns.
 
-    A connection stays open from call to call. One that failed is closed, and one that was idle for
-    10 s is tried first, so that a server that went and came back costs no call an error. Raises
-    ``OperationalError`` when there is no answer within 10 s; the thread is busy until there is one.
+    A connection stays open from call to call. While the database is away one call at a time tries it,
+    the others wait, and *function* is called again: for 5 s from the outage's begin, after which calls
+    fail at once. Raises Django's ``OperationalError`` or ``InterfaceError`` then, and when there is no
+    answer within 10 s; other errors at once.
     """
+    loop = asyncio.get_running_loop()
+    gate = _gate(loop)
+    until = loop.time() + PATIENCE_SECONDS
+    while True:
+        if not await gate.enter():
+            raise OperationalError(f"The database has been away for a while: {gate.reason}") from gate.reason
+        try:
+            answer = await _answer(function, *args, **kwargs)
+        except AWAY as error:
+            gate.shut(error)
+            if loop.time() >= until:
+                raise
+        except ERRORS:
+            gate.open()
+            raise
+        except BaseException:
+            gate.give_up()
+            raise
+        else:
+            gate.open()
+            return answer
+
+
+def _gate(loop: asyncio.AbstractEventLoop) -> Gate:
+    gate = _gates.get(loop)
+    if gate is None:
+        gate = _gates[loop] = Gate()
+    return gate
+
+
+async def _answer(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    line = Line()
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
-            return await _run("reading", function, *args, **kwargs)
+            return await _run("reading", line, function, *args, **kwargs)
     except TimeoutError:
+        line.cut()  # else its thread would wait on, and the pool run out of threads
         raise OperationalError(f"The database did not answer within {ANSWER_SECONDS:g} s.") from None
 
 
 async def run_writing(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Call *function*, which writes, in a pool of its own, and wait for it however long it takes.
 
-    A writer that waits for a channel's lock must not keep this process's readers waiting.
+    A writer that waits for a channel's lock must not keep this process's readers waiting. Nothing is
+    tried twice: who writes decides what an error means.
     """
-    return await _run("writing", function, *args, **kwargs)
+    return await _run("writing", Line(), function, *args, **kwargs)
 
 
-async def _run(pool: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+async def _run(pool: str, line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_executor(pool), lambda: _guarded(function, *args, **kwargs))
+    return await loop.run_in_executor(_executor(pool), lambda: _guarded(line, function, *args, **kwargs))
 
 
-def _guarded(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    if time.monotonic() - getattr(_thread, "used", 0.0) > IDLE_SECONDS:
-        for connection in connections.all(initialized_only=True):
-            if connection.connection is not None and not connection.is_usable():
-                connection.close()
+def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call *function* on this thread's connection, which is closed after an error.
+
+    One that was idle for 10 s is tried first, so that a server that went and came back costs no call
+    an error.
+    """
+    connection = connections[alias()]
+    limit(connection)
+    line.hold(connection)
     try:
+        if time.monotonic() - getattr(_thread, "used", 0.0) > IDLE_SECONDS:
+            for each in connections.all(initialized_only=True):
+                if each.connection is not None and not each.is_usable():
+                    each.close()
+        if connection.connection is None:
+            connection.ensure_connection()
+            line.hold(connection)
         return function(*args, **kwargs)
     except ERRORS:
         connections.close_all()
         raise
     finally:
+        line.release()
         _thread.used = time.monotonic()
 
 
@@ -125,6 +177,7 @@ def _close(pool: ThreadPoolExecutor) -> None:
 def _forget() -> None:
     global _lock  # noqa: PLW0603 - the parent's may be held
     _pools.clear()
+    _gates.clear()
     _lock = threading.Lock()
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from .access import Visitor, authorize
 from .conf import Config, Effective, get_config
 from .connections import Connection, registry
-from .database import ERRORS
+from .database import ANSWER_SECONDS, ERRORS
 from .exceptions import InvalidChannel, InvalidCursor
 from .hub import Hub
 from .lifecycle import has_room
@@ -75,16 +75,17 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     # A finite stream runs in a loop made for it alone (WSGI): nothing would stop a hub's tasks there.
     hub = Hub(asyncio.get_running_loop()) if finite else Hub.current()
     try:
-        visitor = await authorize(
-            request,
-            channels,
-            address=request.address,
-            door=request.door,
-            effective=lambda name: _effective(hub, name, config),
-            config=config,
-            load_user=request.load_user,
-        )
-    except ERRORS:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            visitor = await authorize(
+                request,
+                channels,
+                address=request.address,
+                door=request.door,
+                effective=lambda name: _effective(hub, name, config),
+                config=config,
+                load_user=request.load_user,
+            )
+    except (*ERRORS, TimeoutError):
         return _polite(
             cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=DATABASE_RETRY_MS
         )

@@ -19,8 +19,9 @@ from .conf import Config, get_config
 from .connections import registry
 from .database import ERRORS, data_version, is_sqlite, run
 from .history import ChannelState, Reading
+from .layer import Wake
 from .live import LiveChannel, Waiter
-from .protocol.cursor import NOWHERE
+from .protocol.cursor import NOWHERE, same_tag
 from .protocol.tail import Tail
 from .subscription import Subscription
 from .supervisor import supervise
@@ -31,8 +32,8 @@ __all__ = ["Hub", "hubs", "poke"]
 logger = logging.getLogger(__name__)
 
 DATA_VERSION_SECONDS = 0.1
-REJOIN_SECONDS = 30.0
 JUDGE_SECONDS = 0.1
+LAYER_PAUSE_SECONDS = 5.0  # at most, between two tries to reach the layer
 
 
 hubs: dict[asyncio.AbstractEventLoop, Hub] = {}
@@ -46,12 +47,14 @@ class Hub:
         self.loop = loop
         self.bytes = 0
         self.subscription = Subscription(
-            names=lambda: self._channels, on_wake=self.wake, on_live=self._request_all
+            names=lambda: self._channels, on_wake=self.wake, on_live=self._catch_up
         )
         self._channels: OrderedDict[str, LiveChannel] = OrderedDict()
         self._tasks: list[asyncio.Task[None]] = []
         self._data_versions: dict[int, int] = {}
         self._empty_since: float | None = None
+        self._catching_up = Waiter()
+        self._compared = False
         self._unknown: OrderedDict[str, LiveChannel] = OrderedDict()  # those nobody published to
 
     @classmethod
@@ -67,13 +70,23 @@ class Hub:
         return hub
 
     def _start(self) -> None:
-        work = {
-            "layer": self.subscription.listen,
-            "sync": self._sync,
-            "data-version": self._watch_data_version,
-            "trim": keep_trimmed,
-        }
-        self._tasks = [supervise(name, each) for name, each in work.items()]
+        self._tasks = [
+            supervise("layer", self.subscription.listen, longest=LAYER_PAUSE_SECONDS),
+            supervise("sync", self._sync),
+            supervise("data-version", self._watch_data_version),
+            supervise("trim", keep_trimmed),
+        ]
+
+    @property
+    def state(self) -> str:
+        """How this hub learns that a channel has grown.
+
+        ``live``: the channel layer tells it. ``polling``: the layer is away, and comparing heads with
+        the database does. ``down``: neither gets through; streams send what is in memory.
+        """
+        if self.subscription.hears:
+            return "live"
+        return "polling" if self._compared else "down"
 
     def stop(self) -> None:
         """End the hub's tasks; streams that are open fall asleep. For tests and idle loops."""
@@ -138,16 +151,18 @@ class Hub:
 
     # Wakes
 
-    def wake(self, name: str, life: str, sequence: int, ends_burst: bool = False) -> None:
-        """Learn that *sequence* of *name* was committed. Lost, repeated, late: all harmless."""
-        live = self._channels.get(name)
+    def wake(self, wake: Wake) -> None:
+        """Learn that an event was committed. A wake may be lost, repeated, late: all harmless."""
+        live = self._channels.get(wake.channel)
         if live is None:
             return
-        known = live.position
-        if known.life != life or sequence > known.sequence or live.tail is None:
+        known, tail = live.position, live.tail
+        if tail is None or known.life != wake.life or not tail.covers(wake.sequence):
             self._request(live)
-        elif ends_burst and known.sequence == sequence:
-            last = live.tail.last()
+        elif not same_tag(tail.tag_at(wake.sequence), wake.tag):
+            self._request(live)  # of another history: a restored backup that went on
+        elif wake.ends_burst and known.sequence == wake.sequence:
+            last = tail.last()
             if last is not None:
                 last.ends_burst = True
                 live.notify()
@@ -187,7 +202,7 @@ class Hub:
 
     async def _read_once(self, live: LiveChannel) -> None:
         config = get_config()
-        if live.name not in self.subscription.joined and self.subscription.state == "live":
+        if live.name not in self.subscription.joined and self.subscription.hears:
             # Register first, then look: an event between the two wakes us again.
             await self.subscription.join(live.name)
         known = live.position if live.state is not None else None
@@ -237,23 +252,28 @@ class Hub:
             self.bytes -= keep.tail.bytes
             keep.tail.clear()
 
-    def _request_all(self) -> None:
+    def _catch_up(self) -> None:
+        """Notice what grew while nobody told: with one comparison, not with a reading for each channel."""
         for live in self._channels.values():
-            self._request(live)  # also those that load: that reading began before they were joined
+            # A reading that is on its way began before the channel was joined.
+            if live.tail is None or live.is_read or live.name not in self.subscription.joined:
+                self._request(live)
+        self._catching_up.set()
 
     # Comparing heads
 
     async def _sync(self) -> None:
-        rejoined = self.loop.time()
         while True:
-            await asyncio.sleep(get_config().sync_seconds)
+            await self._catching_up.wait(get_config().sync_seconds)
+            self._catching_up.clear()
             registry.reap()
-            with suppress(*ERRORS):
+            try:
                 await self.compare()
-            await self._tidy()
-            if self.loop.time() - rejoined >= REJOIN_SECONDS:
-                await self.subscription.rejoin()
-                rejoined = self.loop.time()
+            except ERRORS:
+                self._compared = False
+            else:
+                self._compared = True
+            self._tidy()
             if self._unused():
                 self.stop()
 
@@ -285,7 +305,7 @@ class Hub:
                     await self.compare()
                     self._data_versions[thread] = version
 
-    async def _tidy(self) -> None:
+    def _tidy(self) -> None:
         """Let go of channels that nobody has read for a while."""
         limits = get_config().tail
         now = self.loop.time()
@@ -293,7 +313,6 @@ class Hub:
         for live in free:
             if now - live.used > limits.idle_seconds:
                 self._forget(live)
-        await self.subscription.tidy()
 
     def _forget(self, live: LiveChannel) -> None:
         if live.waiters or live.is_read or self._channels.get(live.name) is not live:
@@ -305,7 +324,7 @@ class Hub:
         self.subscription.part(live.name)
 
     def _unused(self) -> bool:
-        return not self._channels and self._idle_for() > get_config().tail.idle_seconds
+        return self._idle_for() > get_config().tail.idle_seconds
 
     def _idle_for(self) -> float:
         if self._channels:
@@ -325,13 +344,13 @@ def _wishes(state: ChannelState | None) -> tuple[object, ...]:
     return () if state is None else (state.preset, state.max_events, state.max_age_seconds)
 
 
-def poke(wakes: Sequence[tuple[str, str, int, bool]]) -> None:
-    """Wake this process's own hubs, from any thread: (channel, life, sequence, ends_burst) each."""
+def poke(wakes: Sequence[Wake]) -> None:
+    """Wake this process's own hubs, from any thread."""
     for loop, hub in list(hubs.items()):
         with suppress(RuntimeError):  # that loop is closed
             loop.call_soon_threadsafe(_wake_all, hub, wakes)
 
 
-def _wake_all(hub: Hub, wakes: Sequence[tuple[str, str, int, bool]]) -> None:
-    for name, life, sequence, ends_burst in wakes:
-        hub.wake(name, life, sequence, ends_burst)
+def _wake_all(hub: Hub, wakes: Sequence[Wake]) -> None:
+    for wake in wakes:
+        hub.wake(wake)

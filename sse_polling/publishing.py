@@ -10,7 +10,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import transaction
+from django.db import connections, transaction
 
 from . import history
 from .conf import get_config
@@ -55,10 +55,14 @@ def publish(
 
     *data*: a str as it is, anything else as compact JSON. *key*: published once on this channel; a
     second call returns the first event. *ends_burst*: streams that send it close right after it.
-    Until the commit the returned id is provisional.
+    Until the commit the returned id is provisional. The channel's row is locked until then: other
+    publishers to it wait, so publish late, and several channels with :func:`publish_many` or in one
+    fixed order of names.
 
     Raises :exc:`InvalidChannel`, :exc:`InvalidEvent`, :exc:`EventTooLarge` and
-    :exc:`ChannelFinished`, each before anything is stored, and the database's own errors.
+    :exc:`ChannelFinished`, each before anything is stored, and the database's own errors as Django
+    raises them (a deadlock, a timeout, a lost connection): then nothing of the call is stored, but
+    for a commit that was not answered, which may have been done. With a *key* it is safe to retry.
     """
     return publish_many(channel, [Draft(data, event=event, key=key, ends_burst=ends_burst)])[0]
 
@@ -67,7 +71,8 @@ def publish_many(channel: str, items: Iterable[Any]) -> list[StoredEvent]:
     """Store several events, all or none, in one transaction; return them in the order given.
 
     Each item is data or a :class:`Draft`, which may name another channel. Channels are locked in
-    the order of their names, so calls on the same channels cannot deadlock each other.
+    the order of their names, so calls on the same channels cannot deadlock each other. Several calls
+    in one transaction can, like several of :func:`publish`. Raises as that does.
     """
     return store([prepare(channel, item) for item in items])
 
@@ -123,6 +128,9 @@ def store(events: list[NewEvent]) -> list[StoredEvent]:
     if not events:
         return []
     using = alias()
+    if not (connections[using].in_atomic_block or connections[using].get_autocommit()):
+        # Django has no hook on such a commit, and says so only once the events are stored.
+        raise transaction.TransactionManagementError("Publish in autocommit mode or inside atomic().")
     stored, grown = history.append(events, using=using)
     if grown:
         transaction.on_commit(partial(wake, grown), using=using)

@@ -12,7 +12,7 @@ from . import history
 from .database import run
 from .hub import Hub
 from .live import LiveChannel
-from .protocol.cursor import NOWHERE, Position
+from .protocol.cursor import NOWHERE, Position, same_tag
 from .protocol.event import Gap, StoredEvent
 from .protocol.tail import Entry, Tail
 
@@ -96,11 +96,8 @@ def _fits(live: LiveChannel, position: Position) -> bool:
         return False
     if position.sequence > live.tail.head:
         return False
-    return not live.tail.covers(position.sequence) or _same(live.tail.tag_at(position.sequence), position.tag)
-
-
-def _same(tag: str, other: str) -> bool:
-    return tag == other or NOWHERE.tag in (tag, other)
+    covered = live.tail.covers(position.sequence)
+    return not covered or same_tag(live.tail.tag_at(position.sequence), position.tag)
 
 
 def _reset(live: LiveChannel, position: Position, after: Position) -> Batch:
@@ -123,7 +120,7 @@ async def _from_database(
     if live.state is None or live.tail is None or live.state.life != state.life:
         return None
     if rows and rows[0].sequence == position.sequence:
-        if not _same(rows[0].tag, position.tag):
+        if not same_tag(rows[0].tag, position.tag):
             return None
         rows = rows[1:]
     # What lies beyond this process's head was committed, but the tail will bring it in order.

@@ -1,46 +1,49 @@
-"""The hub's one subscription to the channel layer: a group for each channel it holds."""
+"""The hub's one subscription to the channel layer: a group for each channel it holds.
+
+Whether it hears is asked of the layer itself, end to end: a probe goes out to a group of the
+subscription's own every two seconds and must come back. Layers fail in too many ways to tell otherwise:
+one raises, one goes mute, one forgets its groups, one's listening task dies inside the library.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import secrets
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
-from channels.layers import InMemoryChannelLayer, channel_layers
-
-from .conf import get_config
-from .protocol.names import channel_hash
+from .layer import PROBE, Wake, group_name, is_in_memory, own, reset
 from .supervisor import Outage
 
-__all__ = ["WAKE", "Subscription", "group_name"]
+__all__ = ["Subscription"]
 
 logger = logging.getLogger(__name__)
 
 LAYER_TIMEOUT = 5.0
-WAKE = "sse_polling.wake"
-
-
-def group_name(channel: str) -> str:
-    """Return the layer's group for *channel*: ASCII and short, as every layer wants it."""
-    return f"sse_polling.{channel_hash(channel)}"
+JOIN_TIMEOUT = 1.0  # while a stream waits for the channel to be read
+PROBE_SECONDS = 2.0
+REJOIN_SECONDS = 30.0
+LOST_PROBES = 3  # then the connections are thrown away
+JOINS = 32  # at once
 
 
 class Subscription:
-    """Hears of wakes, and says in ``state`` whether it does: ``down``, ``live``, or ``polling``.
+    """Hears of wakes, and says in ``hears`` whether it does.
 
-    *names* returns the channels to hear of, *on_wake* is told (channel, life, sequence, ends_burst),
-    *on_live* is called each time that it begins to hear: what came before nobody has told.
+    *names* returns the channels to hear of, *on_wake* is told each :class:`Wake`, *on_live* is called
+    each time that it begins to hear: what came before nobody has told.
     """
 
     def __init__(
         self,
         *,
         names: Callable[[], Iterable[str]],
-        on_wake: Callable[[str, str, int, bool], None],
+        on_wake: Callable[[Wake], None],
         on_live: Callable[[], None],
     ) -> None:
-        self.state = "down"
+        self.hears = False
         self.layer: Any = None
         self.joined: set[str] = set()
         self._names = names
@@ -48,87 +51,170 @@ class Subscription:
         self._on_live = on_live
         self._address: str | None = None
         self._parting: set[str] = set()
+        self._probes = f"sse_polling.probe.{secrets.token_hex(8)}"
+        self._echo = asyncio.Event()
+        self._deaf_since: float | None = None
+        self._worked = False
 
     @property
     def in_memory(self) -> bool:
         """True if the layer reaches this process alone."""
-        return isinstance(self.layer, InMemoryChannelLayer)
+        return is_in_memory(self.layer)
 
     async def listen(self) -> None:
-        """Hear of wakes until cancelled. Raises ``Outage`` when the layer fails."""
-        self.layer = channel_layers[get_config().channel_layer]
+        """Hear of wakes until cancelled. Raises ``Outage`` when the layer fails, its connections dropped."""
+        if self.layer is None:
+            self.layer = own()
+        self._worked = False
+        tasks: list[asyncio.Task[None]] = []
         try:
-            self._address = await self.layer.new_channel()
-            for name in list(self._names()):
-                await self.join(name)
-            self.state = "live"
-            self._on_live()
-            while True:
-                began = asyncio.get_running_loop().time()
-                try:
-                    message = await self.layer.receive(self._address)
-                except Exception as error:
-                    # A client library's own time-out while nothing came; one at once is an outage.
-                    waited = asyncio.get_running_loop().time() - began
-                    if type(error).__name__ == "TimeoutError" and waited > 0.5:
-                        continue
-                    raise
-                self._heard(message)
+            async with asyncio.timeout(LAYER_TIMEOUT):
+                self._address = await self.layer.new_channel()
+            loop = asyncio.get_running_loop()
+            for name, work in (("receive", self._receive), ("care", self._care)):
+                tasks.append(loop.create_task(work(self._address), name=f"sse_polling-layer-{name}"))
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         except Exception as error:
-            raise Outage(f"the channel layer fails, comparing heads meanwhile: {error!r}") from error
+            self._deafened(error)
+            raise Outage(repr(error), worked=self._worked) from error
         finally:
-            self.state = "polling"
+            self.hears = False
             self._address = None
             self.joined.clear()
+            self._parting.clear()
+            await self._end(tasks)
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        # First the connections: a cancelled receive() of the pubsub layer would talk to a mute Redis.
+        with suppress(Exception):
+            async with asyncio.timeout(LAYER_TIMEOUT):
+                await reset(self.layer)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAYER_TIMEOUT)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # the first error is told; the others follow from it
+
+    async def _receive(self, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                message = await self.layer.receive(address)
+            except Exception as error:
+                # A client library's own time-out while nothing came; one at once is an outage.
+                if type(error).__name__ == "TimeoutError" and loop.time() - began > 0.5:
+                    continue
+                raise
+            self._heard(message)
 
     def _heard(self, message: Any) -> None:
+        if isinstance(message, dict) and message.get("type") == PROBE:
+            self._echo.set()
+            return
         try:
-            name, life, sequence = message["channel"], message["life"], int(message["sequence"])
-        except (KeyError, TypeError, ValueError):
+            wake = Wake.of(message)
+        except (AttributeError, KeyError, TypeError, ValueError):
             logger.warning("sse_polling got a message that is no wake: %.200r", message)
             return
-        self._on_wake(name, life, sequence, bool(message.get("ends_burst")))
+        self._on_wake(wake)
+
+    async def _care(self, address: str) -> None:
+        """Keep the groups, and know whether their messages come through."""
+        loop = asyncio.get_running_loop()
+        rejoined: float | None = None
+        lost = 0
+        while True:
+            # Redis forgets groups when it restarts or is flushed, the core layer after a day.
+            if rejoined is None or lost or loop.time() - rejoined >= REJOIN_SECONDS:
+                await self._join_all(address)
+                rejoined = loop.time()
+            self._echo.clear()
+            began = loop.time()
+            async with asyncio.timeout(LAYER_TIMEOUT):
+                await self.layer.group_send(self._probes, {"type": PROBE})
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    await self._echo.wait()
+            except TimeoutError:
+                lost += 1
+                self._deafened("a probe that was sent did not come back")
+                if lost >= LOST_PROBES:
+                    raise Outage("no probe comes back") from None
+                continue
+            lost = 0
+            self._undeafened()
+            await self._part()
+            await asyncio.sleep(max(0.0, began + PROBE_SECONDS - loop.time()))
+
+    def _deafened(self, why: object) -> None:
+        self.hears = False
+        if self._deaf_since is None:
+            self._deaf_since = asyncio.get_running_loop().time()
+            logger.warning(
+                "sse_polling does not hear from the channel layer and compares heads with the database "
+                "meanwhile: %r",
+                why,
+            )
+
+    def _undeafened(self) -> None:
+        self._worked = True
+        if self._deaf_since is not None:
+            seconds = asyncio.get_running_loop().time() - self._deaf_since
+            logger.warning("sse_polling hears from the channel layer again, after %.1f s", seconds)
+            self._deaf_since = None
+        if not self.hears:
+            self.hears = True
+            self._on_live()
 
     async def join(self, name: str) -> bool:
-        """Join the channel's group, and tell whether it is joined."""
+        """Join the channel's group, and tell whether it is joined. Waits for 1 s at most."""
         if self._address is None:
             return False
         try:
-            async with asyncio.timeout(LAYER_TIMEOUT):
-                await self.layer.group_add(group_name(name), self._address)
+            async with asyncio.timeout(JOIN_TIMEOUT):
+                await self._join(name, self._address)
         except Exception as error:  # noqa: BLE001 - each layer has errors of its own
-            if self.state == "live":
-                self.state = "polling"
-                logger.warning("sse_polling cannot join a layer group, comparing heads: %r", error)
+            self._deafened(error)
             return False
-        self.joined.add(name)
-        self._parting.discard(name)
         return True
 
-    async def rejoin(self) -> None:
-        """Join every group again: Redis forgets them when it restarts, the core layer after a day."""
-        for name in list(self._names()):
-            self.joined.discard(name)
-            if not await self.join(name):
-                return
-        if self._address is not None:
-            self.state = "live"
+    async def _join(self, name: str, address: str) -> None:
+        await self.layer.group_add(group_name(name), address)
+        if self._address == address:
+            self.joined.add(name)
+            self._parting.discard(name)
+
+    async def _join_all(self, address: str) -> None:
+        """Join every group, the probes' among them. Raises what the layer raises."""
+        names = list(self._names())
+        async with asyncio.timeout(LAYER_TIMEOUT):
+            await self.layer.group_add(self._probes, address)
+        for start in range(0, len(names), JOINS):
+            async with asyncio.timeout(LAYER_TIMEOUT):
+                await _all(self._join(name, address) for name in names[start : start + JOINS])
 
     def part(self, name: str) -> None:
-        """Leave the channel's group at the next :meth:`tidy`."""
+        """Leave the channel's group soon."""
         if name in self.joined:
             self.joined.discard(name)
             self._parting.add(name)
 
-    async def tidy(self) -> None:
-        """Leave the groups that were parted from."""
-        while self._parting and self._address is not None and self.state == "live":
+    async def _part(self) -> None:
+        """Leave the groups that were parted from. Raises what the layer raises."""
+        while self._parting and self._address is not None:
             name = self._parting.pop()
-            try:
-                async with asyncio.timeout(LAYER_TIMEOUT):
-                    await self.layer.group_discard(group_name(name), self._address)
-            except Exception:  # noqa: BLE001 - the layer is away: it forgets its groups by itself
-                break
+            async with asyncio.timeout(LAYER_TIMEOUT):
+                await self.layer.group_discard(group_name(name), self._address)
             if name in self.joined:
                 await self.join(name)  # somebody came back for it meanwhile
-        self._parting.clear()
+
+
+async def _all(joins: Iterable[Coroutine[Any, Any, None]]) -> None:
+    for error in await asyncio.gather(*joins, return_exceptions=True):
+        if error is not None:
+            raise error

@@ -17,26 +17,33 @@ _LONGEST_PAUSE = 30.0
 
 
 class Outage(Exception):
-    """What a task needs is away. The supervisor says so in one line and tries again."""
+    """What a task needs is away, and who raises this has said so. *worked*: it had been there."""
+
+    def __init__(self, message: str, *, worked: bool = False) -> None:
+        super().__init__(message)
+        self.worked = worked
 
 
-def supervise(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+def supervise(
+    name: str, work: Callable[[], Awaitable[None]], *, longest: float = _LONGEST_PAUSE
+) -> asyncio.Task[None]:
     """Run *work* again and again until the returned task is cancelled; the caller keeps the task.
 
     It runs in a context of its own: a task made inside a request would inherit that request's
-    executor. After an error it waits 0.5 s, then up to 30 s, with full jitter on the upper half.
+    executor. After an error it waits 0.5 s, then twice as long up to *longest* seconds, each time
+    with full jitter on the upper half.
     """
     loop = asyncio.get_running_loop()
-    coroutine = _forever(name, work)
+    coroutine = _forever(name, work, longest)
     return loop.create_task(coroutine, name=f"sse_polling-{name}", context=contextvars.Context())
 
 
-async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def _forever(name: str, work: Callable[[], Awaitable[None]], longest: float) -> None:
     loop = asyncio.get_running_loop()
     pause = _FIRST_PAUSE
-    told = ""
     while True:
         started = loop.time()
+        worked = False
         try:
             await work()
             logger.error("sse_polling task %s ended; it should not: starting it again", name)
@@ -47,15 +54,14 @@ async def _forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
             # Nobody has asked this task to end: a library's own task was cancelled below it.
             logger.exception("sse_polling task %s died: starting it again", name)
         except Outage as outage:
-            if str(outage) != told:
-                logger.warning("sse_polling task %s waits: %s", name, outage)
-            told = str(outage)
+            logger.debug("sse_polling task %s waits: %s", name, outage)
+            worked = outage.worked
         except Exception:
             logger.exception("sse_polling task %s died: starting it again", name)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError  # the work has made another error of the wish to end it
-        if loop.time() - started > 60:
-            pause, told = _FIRST_PAUSE, ""
+        if worked or loop.time() - started > 60:
+            pause = _FIRST_PAUSE
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter is no secret
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        pause = min(pause * 2, longest)

@@ -14,12 +14,9 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
-from channels.layers import InMemoryChannelLayer, channel_layers
-
-from .conf import get_config
 from .history import ChannelState
 from .hub import poke
-from .subscription import WAKE, group_name
+from .layer import Wake, configured, group_name, is_in_memory
 
 __all__ = ["Sender", "look_again", "send", "sender", "wake"]
 
@@ -29,21 +26,19 @@ MAX_WAITING = 10_000
 SEND_TIMEOUT = 5.0
 FLUSH_SECONDS = 2.0
 
-Wake = tuple[str, str, int, bool]
-
 
 def wake(states: Sequence[ChannelState]) -> None:
     """Say that these channels have grown. Never raises, never blocks: it runs in ``on_commit``."""
-    send([(state.name, state.life, state.head, False) for state in states])
+    send([Wake(state.name, state.life, state.head, state.head_tag) for state in states])
 
 
 def look_again(names: Iterable[str]) -> None:
     """Ask every hub to read these channels' rows: an operator has changed them, or they are gone."""
-    send([(name, "", 0, False) for name in names])  # no channel has the life "", so each hub reads
+    send([Wake(name, "", 0) for name in names])  # no channel has the life "", so each hub reads
 
 
 def send(wakes: Sequence[Wake]) -> None:
-    """Hand (channel, life, sequence, ends_burst) to this process's hubs and to the channel layer."""
+    """Hand *wakes* to this process's hubs and to the channel layer."""
     try:
         poke(wakes)
         sender.put(wakes)
@@ -52,7 +47,11 @@ def send(wakes: Sequence[Wake]) -> None:
 
 
 class Sender:
-    """The process's own thread and loop: sends wakes, and runs the stream writers of sync code."""
+    """The process's own thread and loop: sends wakes, and runs the stream writers of sync code.
+
+    ``missed`` counts the wakes of this process that no layer took. An outage is logged when it
+    begins and when it is over.
+    """
 
     def __init__(self) -> None:
         self.reset()
@@ -63,17 +62,21 @@ class Sender:
         self._waiting: dict[str, Wake] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._busy = False
+        self._away_since: float | None = None
+        self._missed_before = 0
         self.missed = 0
 
     def put(self, wakes: Sequence[Wake]) -> None:
-        if isinstance(channel_layers[get_config().channel_layer], InMemoryChannelLayer):
+        if is_in_memory(configured()):
             return  # it reaches this process alone, whose hubs have been poked
         with self._lock:
             for each in wakes:
-                if each[0] in self._waiting or len(self._waiting) < MAX_WAITING:
-                    self._waiting[each[0]] = each
-                else:
+                known = self._waiting.get(each.channel)
+                if known is None and len(self._waiting) >= MAX_WAITING:
                     self.missed += 1
+                # Two threads may come here in another order than they committed in.
+                elif known is None or known.life != each.life or known.sequence <= each.sequence:
+                    self._waiting[each.channel] = each
         loop = self.loop()
         loop.call_soon_threadsafe(self._begin)
 
@@ -110,26 +113,30 @@ class Sender:
             self._busy = False
 
     async def _send(self, batch: list[Wake]) -> None:
-        layer = channel_layers[get_config().channel_layer]
-        for index, (name, life, sequence, ends_burst) in enumerate(batch):
-            message = {
-                "type": WAKE,
-                "channel": name,
-                "life": life,
-                "sequence": sequence,
-                "ends_burst": ends_burst,
-            }
+        layer = configured()
+        for index, each in enumerate(batch):
             try:
                 async with asyncio.timeout(SEND_TIMEOUT):
-                    await layer.group_send(group_name(name), message)
+                    await layer.group_send(group_name(each.channel), each.message())
             except Exception as error:  # noqa: BLE001 - each layer has errors of its own
-                if not self.missed:
-                    logger.warning("sse_polling cannot reach the channel layer, wakes are missed: %r", error)
-                self.missed += len(batch) - index
+                self._lose(len(batch) - index, error)
                 return
-        if self.missed:
-            logger.warning("sse_polling reaches the channel layer again; %s wakes were missed", self.missed)
-            self.missed = 0
+        self._reached()
+
+    def _lose(self, count: int, error: Exception) -> None:
+        if self._away_since is None:
+            self._away_since, self._missed_before = time.monotonic(), self.missed
+            logger.warning("sse_polling cannot reach the channel layer, wakes are missed: %r", error)
+        self.missed += count
+
+    def _reached(self) -> None:
+        if self._away_since is not None:
+            logger.warning(
+                "sse_polling reaches the channel layer again after %.1f s; %s wakes were missed",
+                time.monotonic() - self._away_since,
+                self.missed - self._missed_before,
+            )
+            self._away_since = None
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until everything is sent, at most *seconds*."""

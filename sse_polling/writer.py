@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from django.db import connections
+from django.db import connections, transaction
 
 from . import history
 from .database import alias, run_writing
 from .exceptions import SSEPollingError
 from .history import NewEvent
+from .layer import Wake
 from .protocol.event import StoredEvent
 from .publishing import Draft, prepare, prepare_end, store
-from .wake import send, sender
+from .wake import send, sender, wake
 
 __all__ = ["AsyncStreamWriter", "StreamWriter", "astream_writer", "stream_writer"]
 
@@ -30,7 +32,8 @@ class AsyncStreamWriter:
     """Writes events to one channel, together with what follows within ``flush_ms``.
 
     Use :func:`astream_writer`. A failed flush raises, at the latest at the next call, and keeps the
-    events for the one after it. What :meth:`write` raised for was not taken.
+    events for the one after it. What :meth:`write` raised for was not taken. Where a commit was not
+    answered, whether its events are stored is found out before they are stored again.
     """
 
     def __init__(self, channel: str, *, event: str, flush_ms: float, finish: bool) -> None:
@@ -44,6 +47,7 @@ class AsyncStreamWriter:
         self._timer: asyncio.Task[None] | None = None
         self._failed: BaseException | None = None
         self._last: StoredEvent | None = None
+        self._doubt: _Attempt | None = None
         prepare(channel, Draft("", event=event))  # bad names are refused here, not at the first write
 
     async def __aenter__(self) -> Self:
@@ -71,11 +75,7 @@ class AsyncStreamWriter:
         self._buffer.append(prepared)
         self._bytes += len(prepared.data)
         if self._is_full() or not self._delay:
-            try:
-                await self.flush()
-            except Exception:
-                self._untake(prepared)
-                raise
+            await _whole(self._take(prepared))
         elif self._timer is None or self._timer.done():
             self._timer = asyncio.get_running_loop().create_task(
                 self._flush_later(), name="sse_polling-flush"
@@ -84,11 +84,20 @@ class AsyncStreamWriter:
     def _is_full(self) -> bool:
         return len(self._buffer) >= MAX_BUFFERED or self._bytes >= MAX_BUFFERED_BYTES
 
-    def _untake(self, event: NewEvent) -> None:
-        for index in range(len(self._buffer) - 1, -1, -1):
-            if self._buffer[index] is event:
-                del self._buffer[index]
-                self._bytes -= len(event.data)
+    async def _take(self, event: NewEvent) -> None:
+        """Flush, and give back *event*, the caller's own, if that fails and did not store it."""
+        async with (
+            self._lock
+        ):  # an event leaves the buffer under it alone: others count what is before theirs
+            try:
+                await self._store()
+            except Exception as error:
+                if self._doubt is not None:
+                    self._failed = error  # perhaps it is stored: it stays, and the next call raises
+                    return
+                self._buffer = [each for each in self._buffer if each is not event]
+                self._bytes = sum(len(each.data) for each in self._buffer)
+                raise
 
     async def end_burst(self) -> None:
         """Store what is buffered and let the streams that send its last event close right after it."""
@@ -101,6 +110,7 @@ class AsyncStreamWriter:
 
     async def _end_burst(self) -> None:
         async with self._lock:
+            await self._settle()
             last = self._last
             if self._buffer:
                 self._buffer[-1] = replace(self._buffer[-1], ends_burst=True)
@@ -108,19 +118,48 @@ class AsyncStreamWriter:
             elif last is not None and await run_writing(
                 history.mark_burst_end, self.channel, last.life, last.sequence, using=alias()
             ):
-                send([(self.channel, last.life, last.sequence, True)])
+                send([Wake(self.channel, last.life, last.sequence, last.tag, ends_burst=True)])
 
     async def _drain(self, more: Sequence[NewEvent] = ()) -> None:
         async with self._lock:
             await self._store(more)
 
     async def _store(self, more: Sequence[NewEvent] = ()) -> None:
+        await self._settle()
         batch = [*self._buffer, *more]
-        if batch:
-            count = len(self._buffer)
-            self._last = (await run_writing(store, batch))[-1]
-            del self._buffer[:count]
-            self._bytes = sum(len(each.data) for each in self._buffer)
+        if not batch:
+            return
+        attempt = _Attempt(len(self._buffer))
+        try:
+            await run_writing(attempt.store, batch)
+        except Exception:
+            self._doubt = attempt if attempt.placed else None
+            settled = False
+            with suppress(Exception):
+                settled = await self._settle()
+            if not settled:
+                raise
+        else:
+            self._leave(attempt)
+
+    async def _settle(self) -> bool:
+        """Find out whether the attempt in doubt, if any, was stored; then its events leave the buffer."""
+        attempt = self._doubt
+        if attempt is None:
+            return False
+        position = max(attempt.placed, key=lambda event: event.sequence).position
+        state = await run_writing(history.settle, self.channel, position, using=alias())
+        self._doubt = None
+        if state is None:
+            return False
+        self._leave(attempt)
+        wake([state])
+        return True
+
+    def _leave(self, attempt: _Attempt) -> None:
+        self._last = attempt.placed[-1]
+        del self._buffer[: attempt.count]
+        self._bytes = sum(len(each.data) for each in self._buffer)
 
     async def _flush_later(self) -> None:
         await asyncio.sleep(self._delay)
@@ -133,6 +172,18 @@ class AsyncStreamWriter:
         failed, self._failed = self._failed, None
         if failed is not None:
             raise failed
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One try to store a batch: the first *count* of the buffer, and what may follow at the end."""
+
+    count: int
+    placed: Sequence[StoredEvent] = ()  # known before the commit: a commit may fail after it was done
+
+    def store(self, batch: list[NewEvent]) -> None:
+        with transaction.atomic(using=alias()):
+            self.placed = store(batch)
 
 
 class StreamWriter:

@@ -22,6 +22,7 @@ from django.test import override_settings
 
 from sse_polling import publish, publish_many, wake
 from sse_polling.hub import Hub
+from sse_polling.layer import Wake
 from sse_polling.models import Channel, Event
 from tests.test_stream import Reader
 from tests.timeless import Timeless, timeless
@@ -45,7 +46,7 @@ def hub(time: Timeless) -> Iterator[Hub]:
 
 def woken(hub: Hub, *names: str) -> None:
     for row in Channel.objects.filter(name__in=names or ["a"]):
-        hub.wake(row.name, row.life, row.head)
+        hub.wake(Wake(row.name, row.life, row.head))
 
 
 def numbers(reader: Reader) -> list[int]:
@@ -137,7 +138,7 @@ def test_a_rolled_back_event_is_never_delivered_even_if_a_reader_is_woken(time: 
     reader = Reader(time, hub, "a").read()
     with transaction.atomic():
         lost = publish("a", 1)
-        hub.wake("a", lost.life, lost.sequence)
+        hub.wake(Wake("a", lost.life, lost.sequence))
         time.settle()
         transaction.set_rollback(True)
     time.settle()
@@ -170,8 +171,8 @@ def test_a_burst_larger_than_the_layers_capacity_is_delivered_whole(
         for number in range(200):
             publish("a", before + number)
         assert len(sent) == 200
-        for name, life, sequence, _ in sent[kept]:
-            hub.wake(name, life, sequence)
+        for each in sent[kept]:
+            hub.wake(each)
         time.settle()
         assert numbers(reader) == list(range(before, before + 200))
         time.advance(40)

@@ -10,6 +10,7 @@ from django.test import override_settings
 
 from sse_polling import finish, history, publish, publish_many
 from sse_polling.hub import Hub
+from sse_polling.layer import Wake
 from sse_polling.live import LiveChannel
 from sse_polling.models import Channel, Event
 from sse_polling.protocol.cursor import NOWHERE, Position
@@ -121,7 +122,7 @@ def test_from_nowhere_it_goes_on_at_the_first_event_of_whichever_life_there_is(
 ) -> None:
     assert batch(time, hub, NOWHERE).items == []
     events(2)
-    hub.wake("a", "", 0)
+    hub.wake(Wake("a", "", 0))
     time.settle()
     assert shown(batch(time, hub, NOWHERE)) == ["1", "2"]
 
@@ -229,7 +230,7 @@ def test_a_lost_commit_is_noticed_by_the_cursor_that_has_it(time: Timeless, hub:
     backup.restore()
     assert shown(batch(time, hub, lost[2].position)) == [(9, None, "reset")]
     events(9, 60)  # past the lost ones: the sequence alone fits
-    hub.wake("a", "", 0)
+    hub.wake(Wake("a", "", 0))
     time.settle()
     assert shown(batch(time, hub, lost[2].position)) == [(9, None, "reset")]
 
@@ -274,7 +275,7 @@ def test_earliest_is_just_before_the_first_retained_event(time: Timeless, hub: H
     assert time.run(earliest(opened(time, hub))) == NOWHERE
     events(10)
     trim(5)
-    hub.wake("a", "", 0)
+    hub.wake(Wake("a", "", 0))
     time.settle()
     assert time.run(earliest(opened(time, hub))).sequence == 4
     trim(11)
@@ -297,7 +298,7 @@ def test_a_start_from_now_is_before_an_end_that_has_come(time: Timeless, hub: Hu
     stored = events(2)
     assert opened(time, hub).position.from_now == stored[1].position
     finish("a")
-    hub.wake("a", "", 0)
+    hub.wake(Wake("a", "", 0))
     time.settle()
     assert opened(time, hub).position.from_now.sequence == 2
     (last,) = batch(time, hub, opened(time, hub).position.from_now).items
@@ -314,7 +315,7 @@ def test_at_the_end_is_who_was_sent_the_end_of_this_life_or_of_one_that_is_gone(
     assert not time.run(at_end(hub, live, event.position))
     assert not time.run(at_end(hub, live, NOWHERE))
     list(history.erase("a"))
-    hub.wake("a", "", 0)
+    hub.wake(Wake("a", "", 0))
     time.settle()
     assert time.run(at_end(hub, live, end.position))
     publish("a", "new")

@@ -15,6 +15,7 @@ from sse_polling import Draft, cursor, finish, history, publish, publish_many
 from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 from sse_polling.hub import Hub
+from sse_polling.layer import Wake
 from sse_polling.models import Channel, Event
 from sse_polling.protocol.burst import Cause
 from sse_polling.protocol.cursor import format_cursor, parse_cursor
@@ -118,7 +119,7 @@ class Reader:
 
 def wake(hub: Hub, *names: str) -> None:
     for row in Channel.objects.filter(name__in=names or ["a"]):
-        hub.wake(row.name, row.life, row.head)
+        hub.wake(Wake(row.name, row.life, row.head))
 
 
 # The opening
@@ -259,7 +260,7 @@ def test_a_wish_that_comes_after_the_event_ends_it_too(time: Timeless, hub: Hub)
     event = publish("a", "x")
     wake(hub)
     time.advance(0.2)
-    hub.wake("a", event.life, 1, ends_burst=True)
+    hub.wake(Wake("a", event.life, 1, ends_burst=True))
     time.advance(5)
     assert (reader.ended, reader.cause) == (pytest.approx(0.2), Cause.PUBLISHER)
 

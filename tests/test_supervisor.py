@@ -17,7 +17,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.0)
 
 
-async def runs(error: Callable[[], BaseException | None], times: int) -> None:
+async def runs(error: Callable[[], BaseException | None], times: int, *, longest: float = 30) -> None:
     """Supervise a task that ends as *error* says, so many times, and cancel it."""
     done = asyncio.Event()
     count = 0
@@ -32,7 +32,7 @@ async def runs(error: Callable[[], BaseException | None], times: int) -> None:
         if raised is not None:
             raise raised
 
-    task = supervise("test", work)
+    task = supervise("test", work, longest=longest)
     await asyncio.wait_for(done.wait(), 10)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -46,11 +46,27 @@ async def test_an_error_is_logged_with_its_traceback_each_time(caplog: pytest.Lo
     assert all(each.exc_info for each in records)
 
 
-async def test_an_outage_is_one_line_however_often_it_is_met(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_outage_is_no_error_and_who_raises_it_has_said_so(caplog: pytest.LogCaptureFixture) -> None:
     await runs(lambda: Outage("Redis is away"), 3)
-    (record,) = [each for each in caplog.records if "Redis is away" in each.message]
-    assert record.levelno == logging.WARNING
-    assert not record.exc_info
+    assert "Redis is away" not in caplog.text
+
+
+async def test_pauses_grow_to_their_bound_and_start_anew_once_the_work_had_been_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def passes(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(supervisor.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(supervisor.asyncio, "sleep", passes)
+    worked = iter([False, False, False, False, False, True, False])
+    await runs(lambda: Outage("away", worked=next(worked)), 7, longest=5)
+    assert pauses == [0.5, 1, 2, 4, 5, 0.5, 1]
 
 
 async def test_a_task_that_simply_ends_is_started_again(caplog: pytest.LogCaptureFixture) -> None:

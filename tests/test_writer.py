@@ -279,7 +279,7 @@ def test_end_burst_after_a_flush_marks_the_stored_event_and_wakes(
     time.run(write())
     (row,) = rows()
     assert row.ends_burst
-    assert sent == [("task", row.channel.life, 1, True)]
+    assert sent == [("task", row.channel.life, 1, row.tag, True)]
 
 
 # Refusals and failures

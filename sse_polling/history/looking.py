@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..protocol.cursor import Position
+from ..protocol.cursor import Position, same_tag
 from ..protocol.event import StoredEvent
 from .reading import ChannelState, newest, replay, states
 
@@ -41,7 +41,7 @@ def look(name: str, known: Position | None, *, max_events: int, max_bytes: int) 
 def _follow(state: ChannelState, known: Position, *, max_bytes: int) -> list[StoredEvent] | None:
     """Return the events after *known*, or None if a tail must start anew instead."""
     if state.head == known.sequence:
-        return [] if "-" in (known.tag, state.head_tag) or known.tag == state.head_tag else None
+        return [] if same_tag(known.tag, state.head_tag) else None
     followed: list[StoredEvent] = []
     at = known
     size = 0
@@ -50,7 +50,7 @@ def _follow(state: ChannelState, known: Position, *, max_bytes: int) -> list[Sto
             return None  # the tail would drop the first of them at once: read the newest instead
         rows = replay(state, at.sequence)
         if rows and rows[0].sequence == at.sequence:
-            if "-" not in (at.tag, rows[0].tag) and rows[0].tag != at.tag:
+            if not same_tag(at.tag, rows[0].tag):
                 return None
             rows = rows[1:]
         if not rows or any(row.sequence != at.sequence + 1 + index for index, row in enumerate(rows)):

@@ -28,6 +28,7 @@ __all__ = [
     "new_life",
     "new_tag",
     "parse_cursor",
+    "same_tag",
 ]
 
 EARLIEST = "earliest"
@@ -128,6 +129,11 @@ def new_tag(rng: Random) -> str:
 def new_end_tag(rng: Random) -> str:
     """Return the tag of an ``end``, which a cursor shows even when the channel's row is gone."""
     return END_MARK + new_tag(rng)
+
+
+def same_tag(tag: str, other: str) -> bool:
+    """Tell whether both may be of the same event: equal, or one of them not known."""
+    return tag == other or UNKNOWN in (tag, other)
 
 
 def _position(life: str, sequence: str, tag: str) -> Position:

@@ -47,13 +47,13 @@ PLANTED: dict[str, list[Edit]] = {
     "a reset skips what is retained": [
         (replay, "next_batch", "await earliest(live))", "live.position)"),
     ],
-    "the tag is not compared": [(replay, "_same", "return tag == other or", "return True or")],
+    "the tag is not compared": [(replay, "same_tag", "return tag == other or", "return True or")],
     "the tag before the tail is not known": [
         (looking, "look", "max_events=max_events + 1", "max_events=max_events")
     ],
     "a tail follows another history": [
-        (looking, "_follow", "rows[0].tag != at.tag", "False"),
-        (looking, "_follow", "known.tag == state.head_tag", "True"),
+        (looking, "_follow", "not same_tag(at.tag, rows[0].tag)", "False"),
+        (looking, "_follow", "same_tag(known.tag, state.head_tag)", "True"),
     ],
     "heads are compared by sequence alone": [
         (hub.Hub, "compare", "found != position", "found.sequence != position.sequence"),

@@ -22,7 +22,7 @@ from django.db import OperationalError, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from sse_polling import history, hub, publishing, stream, wake
+from sse_polling import database, gate, history, hub, publishing, stream, wake
 from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 from sse_polling.exceptions import ChannelFinished
@@ -221,6 +221,10 @@ class World:
             (hub, "JUDGE_SECONDS", 0.0),
             (wake, "send", self._send),
             (stream, "CHUNK_BYTES", 400),
+            # A call fails at once while the database is away: waiting at the gate is test_gate.py's.
+            (database, "PATIENCE_SECONDS", 0.0),
+            (gate, "PATIENCE_SECONDS", 0.0),
+            (gate, "FIRST_PAUSE", 0.0),
         ):
             self._stack.enter_context(mock.patch.object(module, name, value))
         logging.getLogger("sse_polling").setLevel(logging.CRITICAL)
@@ -252,8 +256,7 @@ class World:
         self.wakes += wakes
 
     def hear(self, waking: wake.Wake, where: int) -> None:
-        name, life, sequence, ends_burst = waking
-        self.hubs[where].wake(name, life, sequence, ends_burst=ends_burst)
+        self.hubs[where].wake(waking)
 
     def publish(
         self,
@@ -297,7 +300,7 @@ class World:
         self._committed(placed)
         sent = self.wakes[before:]
         grown = {event.channel for event in placed if event.position == self._head(event.channel)}
-        told = {(name, life, sequence) for name, life, sequence, _ in sent}
+        told = {(name, life, sequence) for name, life, sequence, *_ in sent}
         for name in grown - finished:
             head = self._head(name)
             assert head is None or (name, head[0], head[1]) in told or self._nothing_new(placed, name), (

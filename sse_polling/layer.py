@@ -1,0 +1,83 @@
+"""The channel layer as this app uses it: what a wake looks like on it, and a layer of the hub's own."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+from channels.layers import InMemoryChannelLayer, channel_layers
+
+from .conf import get_config
+from .protocol.cursor import UNKNOWN
+from .protocol.names import channel_hash
+
+__all__ = ["PROBE", "WAKE", "Wake", "configured", "group_name", "is_in_memory", "own", "reset"]
+
+WAKE = "sse_polling.wake"
+PROBE = "sse_polling.probe"
+_REDIS = "channels_redis."
+
+
+class Wake(NamedTuple):
+    """Word that *channel* has grown to *sequence*. *life* is empty to say: look, whatever you know."""
+
+    channel: str
+    life: str
+    sequence: int
+    tag: str = UNKNOWN
+    ends_burst: bool = False
+
+    @classmethod
+    def of(cls, message: Any) -> Self:
+        """Return the wake that *message* is. Raises KeyError, TypeError or ValueError if it is none."""
+        return cls(
+            channel=message["channel"],
+            life=message["life"],
+            sequence=int(message["sequence"]),
+            tag=message.get("tag", UNKNOWN),  # a process of an older version says none
+            ends_burst=bool(message.get("ends_burst")),
+        )
+
+    def message(self) -> dict[str, Any]:
+        return {"type": WAKE, **self._asdict()}
+
+
+def group_name(channel: str) -> str:
+    """Return the layer's group for *channel*: ASCII and short, as every layer wants it."""
+    return f"sse_polling.{channel_hash(channel)}"
+
+
+def configured() -> Any:
+    """Return the layer that ``CHANNEL_LAYER`` names, as the whole process shares it."""
+    return channel_layers[get_config().channel_layer]
+
+
+def is_in_memory(layer: Any) -> bool:
+    """Tell whether *layer* reaches its own process alone."""
+    return isinstance(layer, InMemoryChannelLayer)
+
+
+def own() -> Any:
+    """Return a layer with connections of its own where that is possible, else the shared one.
+
+    What is wrong with a Redis connection is mended by throwing it away. The site's own consumers
+    must not lose theirs over it, nor wait for a lock that ours holds.
+    """
+    layer = configured()
+    return channel_layers.make_backend(get_config().channel_layer) if _module(layer) else layer
+
+
+async def reset(layer: Any) -> None:
+    """Throw away the connections of a layer that is :func:`own`; the next use makes others."""
+    module = _module(layer)
+    if module == "pubsub":
+        await layer.flush()  # touches nothing but this object, unlike the core layer's, which empties Redis
+    elif module == "core":
+        await layer.close_pools()
+
+
+def _module(layer: Any) -> str | None:
+    """Return which module of channels_redis *layer* comes from, None for another's."""
+    for each in type(layer).__mro__:
+        if each.__module__.startswith(_REDIS):
+            return each.__module__.removeprefix(_REDIS)
+    return None
