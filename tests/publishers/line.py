@@ -26,14 +26,14 @@ class Line:
         self._listener = socket.create_server((HOST, 0))
         self.port = int(self._listener.getsockname()[1])
         self._failure: Failure | None = None
-        self._refuses = False
+        self._refuses = self._refuses_next = False
         self._released = threading.Event()
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, name="line")]
         self._threads[0].start()
 
     def fail(self, failure: Failure, *, refuse: bool = False) -> None:
-        """Let the next COMMIT fail, and with *refuse* every connection after it."""
+        """Let the next COMMIT fail, and with *refuse* every other connection from then on."""
         self._failure = failure
         self._refuses_next = refuse
 
@@ -81,7 +81,9 @@ class Line:
                     there.sendall(data)
                     continue
                 failure, self._failure = self._failure, None
-                self._refuses = self._refuses_next
+                if self._refuses_next:
+                    self._refuses = True
+                    _cut(*(each for each in self._sockets if each not in (here, there)))
                 if failure == "lost":
                     break
                 unanswered.set()

@@ -12,6 +12,7 @@ from sse_polling import Draft, publish, publish_many, stream_writer, wake
 from sse_polling.writer import StreamWriter
 
 __all__ = [
+    "Draft",
     "attempt",
     "begin",
     "commit",
