@@ -1,5 +1,6 @@
-# Two commands: `make run` serves the demo, `make test` runs the whole suite.
-# Both set up $(VENV) first, and again only when requirements.txt or the interpreter changes.
+# Two commands: `make run` serves the demo, `make test` runs the whole suite. And a third: `make fleet` serves
+# the demo with four processes, on the machine's own PostgreSQL and Redis, behind its nginx.
+# Each sets up $(VENV) first, and again only when requirements.txt or the interpreter changes.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -12,11 +13,14 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STAMP := $(VENV)/.installed-$(or $(VERSION),none)
 
-.PHONY: run test crowd lint format types clean .venv-ready
+.PHONY: run fleet test crowd lint format types clean .venv-ready
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
 	@exec $(BIN)/python manage.py demo --port $(PORT)
+
+fleet: $(STAMP)
+	@exec $(BIN)/python manage.py fleet --port $(PORT)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

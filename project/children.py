@@ -1,84 +1,99 @@
-"""Programs that this one started: each known by its own id, each ended within a bound."""
+"""The demo's own programs: each a Python with arguments, ended when its owner ends."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal, Self
 
 from django.conf import settings
 
-__all__ = ["Child", "RestartBudget", "end_all"]
+from .keep import write_pid
+from .programs.ports import HOST, accepts
+from .programs.process import Process, ProcessFailed
+
+__all__ = ["Child", "Kind", "Server", "end_all"]
+
+Kind = Literal["daphne", "uvicorn"]
 
 
-@dataclass
-class RestartBudget:
-    """Allow so many restarts within so many seconds, so that a crash loop ends."""
+class Child(Process):
+    """One program of the demo. Its output goes to the terminal, or to a log in `logs`."""
 
-    restarts: int = 5
-    seconds: float = 30
-    _times: list[float] = field(default_factory=list)
+    leashed = True
 
-    def take(self, now: float) -> bool:
-        """Tell whether one more restart is allowed at monotonic time `now`."""
-        self._times = [each for each in self._times if now - each < self.seconds]
-        if len(self._times) >= self.restarts:
-            return False
-        self._times.append(now)
-        return True
+    def __init__(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, logs: Path | None = None
+    ) -> None:
+        super().__init__(name, logs or settings.VAR)
+        self._arguments = arguments
+        self._environment = environment
+        self._logged = logs is not None
 
+    def command(self) -> Sequence[str | Path]:
+        return [sys.executable, *self._arguments]
 
-class Child:
-    """One program, restarted on demand. It has its own session: ctrl-C is this process's to pass on."""
+    def environment(self) -> Mapping[str, str]:
+        return os.environ | self._environment
 
-    def __init__(self, name: str, arguments: Sequence[str], environment: dict[str, str]) -> None:
-        self.name = name
-        self.budget = RestartBudget()
-        self._arguments = [sys.executable, *arguments]
-        self._environment = os.environ | environment
-        self._process: subprocess.Popen[bytes] | None = None
+    def working_directory(self) -> Path:
+        directory: Path = settings.BASE_DIR
+        return directory
 
-    def start(self) -> int:
-        """Start the program and return its process id."""
-        self._process = subprocess.Popen(
-            self._arguments,
-            cwd=settings.BASE_DIR,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        return self._process.pid
-
-    @property
-    def status(self) -> int | None:
-        """None while it runs, else its exit status, negative for a signal."""
-        return 0 if self._process is None else self._process.poll()
-
-    def signal(self, number: int) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait, and tell whether the program has ended."""
-        if self._process is None:
-            return True
-        try:
-            self._process.wait(max(0.0, seconds))
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+    def output(self) -> BinaryIO | None:
+        return super().output() if self._logged else None
 
 
-def end_all(children: Sequence[Child], seconds: float) -> None:
+class Server(Child):
+    """One process that serves `project.asgi`. Its id is in `pid_file`, for the figures about it."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        port: int,
+        environment: Mapping[str, str],
+        *,
+        pid_file: Path,
+        logs: Path | None = None,
+    ) -> None:
+        arguments = {
+            "daphne": ["-v", "0", "-b", HOST, "-p", str(port)],
+            "uvicorn": [
+                *("--host", HOST, "--port", str(port), "--log-level", "warning", "--no-access-log"),
+                # It lets open streams end; what is still there then is cut.
+                *("--timeout-graceful-shutdown", "10"),
+            ],
+        }
+        words = ["-m", kind, *arguments[kind], "project.asgi:application"]
+        super().__init__(name, words, environment, logs=logs)
+        self.port = port
+        self._pid_file = pid_file
+
+    def start(self, *, wait: bool = True) -> Self:
+        super().start(wait=wait)
+        write_pid(self._pid_file, self.pid)
+        return self
+
+    def is_ready(self) -> bool:
+        return accepts(self.port)
+
+    def forget(self) -> None:
+        """Delete the file with its id."""
+        self._pid_file.unlink(missing_ok=True)
+
+
+def end_all(processes: Sequence[Process], seconds: float) -> None:
     """Ask all to end, give them `seconds` together, then kill those that stayed."""
-    for child in children:
-        child.signal(signal.SIGTERM)
+    for process in processes:
+        process.resume()
+        process.signal(process.stop_signal)
     deadline = time.monotonic() + seconds
-    for child in children:
-        if not child.wait(deadline - time.monotonic()):
-            child.signal(signal.SIGKILL)
-            child.wait(5)
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except ProcessFailed:
+            process.kill()

@@ -26,8 +26,8 @@ SLOTS = 3
 _started: list[subprocess.Popen[bytes]] = []
 
 
-def _slots() -> list[Path]:
-    directory = settings.VAR / "desk"
+def _slots(var: Path) -> list[Path]:
+    directory = var / "desk"
     directory.mkdir(parents=True, exist_ok=True)
     return [directory / f"slot-{number}" for number in range(1, SLOTS + 1)]
 
@@ -35,7 +35,7 @@ def _slots() -> list[Path]:
 def hire(channel: str, question: str) -> bool:
     """Start an agent on a question; False when all of them are at work."""
     _started[:] = [each for each in _started if each.poll() is None]
-    for slot in _slots():
+    for slot in _slots(settings.VAR):
         descriptor = _lock(slot)
         if descriptor is None:
             continue
@@ -57,16 +57,17 @@ def hire(channel: str, question: str) -> bool:
     return False
 
 
-def end_agents(seconds: float = 3) -> None:
-    """End the agents at work, which are those that hold a slot's lock."""
-    pids = [pid for slot in _slots() if slot.exists() and (pid := _holder(slot))]
+def end_agents(var: Path, seconds: float = 3) -> None:
+    """End the agents at work for the servers of this folder, which are those that hold a slot's lock."""
+    slots = [slot for slot in _slots(var) if slot.exists()]
+    pids = [pid for slot in slots if (pid := _holder(slot))]
     for pid in pids:
         _signal(pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    while any(_holder(slot) for slot in _slots() if slot.exists()) and time.monotonic() < deadline:
+    while any(_holder(slot) for slot in slots) and time.monotonic() < deadline:
         time.sleep(0.05)
-    for slot in _slots():
-        if slot.exists() and (pid := _holder(slot)):
+    for slot in slots:
+        if pid := _holder(slot):
             _signal(pid, signal.SIGKILL)
 
 

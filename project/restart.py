@@ -1,4 +1,4 @@
-"""Ask the demo's supervisor for a fresh server."""
+"""Ask the demo's or the fleet's supervisor for fresh servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUPERVISOR = "SSE_POLLING_DEMO_SUPERVISOR"
 
 
 def is_supervised() -> bool:
-    """Tell whether `manage.py demo` started this very process and still runs."""
+    """Tell whether `manage.py demo` or `fleet` started this very process and still runs."""
     return os.environ.get(SUPERVISOR) == str(os.getppid())
 
 

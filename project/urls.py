@@ -15,6 +15,7 @@ urlpatterns = [
     path("crowd/", crowd.crowd, name="crowd"),
     path("crowd/preset/", crowd.preset, name="crowd-preset"),
     path("crowd/cut/", crowd.cut, name="crowd-cut"),
+    path("crowd/cut/here/", crowd.cut_here, name="crowd-cut-here"),
     path("crowd/restart/", crowd.restart, name="crowd-restart"),
     path("read/<str:channel>/", read.read, name="read"),
     path("events/", include("sse_polling.urls")),

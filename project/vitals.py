@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ __all__ = [
     "parse_cpu",
     "parse_memory",
     "process_sample",
+    "processes_sample",
     "read_cpu",
 ]
 
@@ -80,3 +82,12 @@ def process_sample(pid: int) -> dict[str, int] | None:
         "threads": int(fields["Threads"]),
         "memory": int(fields["VmRSS"].split()[0]) * 1024,
     }
+
+
+def processes_sample(pids: Iterable[int]) -> dict[str, int] | None:
+    """Return the sums over those processes that are there, and how many they are; None without any."""
+    samples = [sample for pid in pids if (sample := process_sample(pid))]
+    if not samples:
+        return None
+    sums = {key: sum(sample[key] for sample in samples) for key in samples[0]}
+    return {"processes": len(samples), **sums}

@@ -48,23 +48,36 @@ http {{
 class Nginx(Process):
     """Run nginx with its default buffering in front of the given ports.
 
-    `extra` is put into the `location` block: `proxy_buffering off;`, say.
+    `extra` is put into the `location` block: `proxy_buffering off;`, say. `port` is a free one if None.
     """
 
+    #: With the fields that `__init__` fills.
+    template = _CONFIGURATION
+    #: What follows each server's address.
+    server_options = ""
+
     def __init__(
-        self, directory: Path, upstreams: Sequence[int], *, extra: str = "", name: str = "nginx"
+        self,
+        directory: Path,
+        upstreams: Sequence[int],
+        *,
+        extra: str = "",
+        name: str = "nginx",
+        port: int | None = None,
     ) -> None:
         super().__init__(name, directory)
         self.program = require("nginx")
-        self.port = free_port()
+        self.port = port or free_port()
         self.configuration = directory / f"{name}.conf"
         self.configuration.write_text(
-            _CONFIGURATION.format(
+            self.template.format(
                 # Else root's workers become `www-data`, which cannot reach the owner's directory.
                 user="user root;" if os.geteuid() == 0 else "",
                 directory=directory,
                 name=name,
-                servers="\n".join(f"        server {HOST}:{port};" for port in upstreams),
+                servers="\n".join(
+                    f"        server {HOST}:{port}{self.server_options};" for port in upstreams
+                ),
                 host=HOST,
                 port=self.port,
                 extra=extra,

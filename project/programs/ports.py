@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import time
 
-__all__ = ["HOST", "accepts", "free_port"]
+__all__ = ["HOST", "accepts", "free_port", "why_not"]
 
 HOST = "127.0.0.1"
 
@@ -39,3 +40,15 @@ def accepts(port: int, *, timeout: float = 0.5) -> bool:
         # A refusal comes at once; do not let a caller's loop spin on it.
         time.sleep(max(0.0, 0.02 - (time.monotonic() - started)))
         return False
+
+
+def why_not(port: int) -> str | None:
+    """Return why nobody can listen on the port now, or None if one can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            return "is already in use" if in_use else f"cannot be had ({error})"
+    return None

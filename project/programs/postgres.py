@@ -34,25 +34,37 @@ _SETTINGS = {
 }
 
 
+# What is kept for another day must survive the machine's crash too.
+_KEPT = {"fsync": "on", "full_page_writes": "on"}
+
+
 class Postgres(Process):
     """Run PostgreSQL on a free port, as another user when the owner is root (it refuses root).
 
     The cluster's user is `sse`, without a password, on loopback only. With fsync off a *process*
     may crash (`kill`) and keep every commit; only the machine must not.
+
+    `keep` is a folder for the data that outlives this object, and gets fsync; a cluster that is there
+    already is used. Raises :exc:`ProcessFailed` when PostgreSQL's user cannot reach it.
     """
 
     stop_signal = signal.SIGINT  # fast shutdown: does not wait for clients
 
-    def __init__(self, directory: Path, *, name: str = "postgres") -> None:
+    def __init__(self, directory: Path, *, name: str = "postgres", keep: Path | None = None) -> None:
         super().__init__(name, directory)
         self.initdb = require("initdb")
         self.postgres = require("postgres")
         self.port = free_port()
+        self.kept = keep is not None
+        if keep is not None:
+            keep.mkdir(mode=0o700, exist_ok=True)
         # Not under `directory`: a folder of pytest's, say, lets nobody but root through.
-        self.home = Path(tempfile.mkdtemp(prefix="sse-polling-postgres-"))
+        self.home = keep or Path(tempfile.mkdtemp(prefix="sse-polling-postgres-"))
         self.data = self.home / "data"
         if identity := self.identity():
             os.chown(self.home, *identity)
+            if keep is not None and not _reaches(identity, keep):
+                raise ProcessFailed(f"{keep} cannot be reached by the user that PostgreSQL runs as")
 
     def identity(self) -> tuple[int, int] | None:
         if os.geteuid() != 0:
@@ -69,7 +81,8 @@ class Postgres(Process):
         return self.home
 
     def command(self) -> Sequence[str | Path]:
-        options = [word for key, value in _SETTINGS.items() for word in ("-c", f"{key}={value}")]
+        settings = {**_SETTINGS, **_KEPT} if self.kept else _SETTINGS
+        options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         return [self.postgres, "-D", self.data, "-p", str(self.port), *options]
 
     def start(self, *, wait: bool = True) -> Postgres:
@@ -80,8 +93,11 @@ class Postgres(Process):
 
     def _create(self) -> None:
         user, group = self.identity() or (None, None)
+        # Under another name until it is whole: an initdb that was cut off leaves half a cluster.
+        fresh = self.home / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
         done = subprocess.run(
-            [self.initdb, "-D", self.data, "-U", "sse", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
+            [self.initdb, "-D", fresh, "-U", "sse", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"],
             check=False,
             capture_output=True,
             text=True,
@@ -93,6 +109,7 @@ class Postgres(Process):
         )
         if done.returncode:
             raise ProcessFailed(f"initdb ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        fresh.rename(self.data)
 
     def restart(self, *, kill: bool = False) -> Postgres:
         if kill:
@@ -158,3 +175,19 @@ class Postgres(Process):
                 self.wait(self.stop_seconds)
             self.kill()
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _reaches(identity: tuple[int, int], folder: Path) -> bool:
+    """Tell whether that user may enter the folder: each one above it must let him through."""
+    user, group = identity
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'cd "$1"', "sh", folder],
+        check=False,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        user=user,
+        group=group,
+        extra_groups=[],
+        timeout=10,
+    )
+    return done.returncode == 0

@@ -12,7 +12,9 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
+
+from .leash import leash
 
 __all__ = ["Process", "ProcessFailed"]
 
@@ -33,6 +35,8 @@ class Process:
     start_seconds = 30.0
     stop_seconds = 15.0
     stop_signal = signal.SIGTERM
+    #: True: it is told to stop when its owner dies, even by SIGKILL. Start it from the main thread then.
+    leashed = False
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
@@ -53,6 +57,10 @@ class Process:
     def is_ready(self) -> bool:
         """Tell whether the program serves; asked again and again, so it must not wait long."""
         return True
+
+    def output(self) -> BinaryIO | None:
+        """Open what the program prints to; None: it prints where its owner does."""
+        return self.log_path.open("ab")
 
     def identity(self) -> tuple[int, int] | None:
         """Return the user and group id to run as, or None for the owner's own."""
@@ -76,12 +84,15 @@ class Process:
         if self.running:
             raise ProcessFailed(f"{self.name} runs already")
         user, group = self.identity() or (None, None)
-        with self.log_path.open("ab") as log:
+        command = [str(word) for word in self.command()]
+        if self.leashed:
+            command = leash(command, self.stop_signal)
+        with self.output() or contextlib.nullcontext() as log:
             self._popen = subprocess.Popen(
-                [str(word) for word in self.command()],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=None if log is None else subprocess.STDOUT,
                 env=dict(self.environment()),
                 cwd=self.working_directory(),
                 user=user,

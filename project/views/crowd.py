@@ -6,14 +6,17 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 
+from project.peers import ask_peers, fleet_size
 from project.restart import ask_for_restart, is_supervised
 from sse_polling.connections import registry
 from sse_polling.models import Channel
 
-__all__ = ["crowd", "cut", "preset", "restart"]
+__all__ = ["crowd", "cut", "cut_here", "preset", "restart"]
 
 CHANNEL = "crowd"
 PRESETS = (
@@ -34,7 +37,7 @@ def crowd(request: HttpRequest) -> HttpResponse:
         "allowed": _may(request),
         "restartable": is_supervised(),
         "address": f"{request.scheme}://{request.get_host()}",
-        "usual_port": request.get_port() == "8000",
+        "usual": request.get_host().endswith(":8000") and not fleet_size(),
     }
     return render(request, "demo/crowd.html", context)
 
@@ -59,13 +62,22 @@ def preset(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 async def cut(request: HttpRequest) -> HttpResponse:
-    """Cut this visitor's own stream, in mid-frame if need be. Runs on the loop that owns the socket."""
+    """Cut this visitor's own stream, in mid-frame if need be, whichever server holds it."""
     token = request.POST.get("client", "")
-    streams = registry.find(client=token) if token else []
-    done = sum(stream.abort() for stream in streams)
+    done = _cut(token) or await ask_peers(reverse("crowd-cut-here"), {"client": token})
     if done:
         return _answer(request, 200, "Cut. Your browser comes back by itself, and misses nothing.")
     return _answer(request, 200, "There was no open socket to cut: you were between two bursts.")
+
+
+@csrf_exempt
+@require_POST
+async def cut_here(request: HttpRequest) -> HttpResponse:
+    """Answer with how many streams this very process has cut. For the fleet's other servers.
+
+    Exempt, since nobody's cookie counts here: the name that a client gave its stream is what allows it.
+    """
+    return HttpResponse(str(_cut(request.POST.get("client", ""))), content_type="text/plain")
 
 
 @require_POST
@@ -74,8 +86,16 @@ def restart(request: HttpRequest) -> HttpResponse:
     if not _may(request):
         return _answer(request, 403, "On this site only staff may restart the server.")
     if ask_for_restart():
-        return _answer(request, 202, "The server stops and starts again. Watch the line at your stream.")
-    return _answer(request, 409, "Only a server that `make run` started can be restarted from here.")
+        which = "One server after the other" if fleet_size() > 1 else "The server"
+        return _answer(request, 202, f"{which} stops and starts again. Watch the line at your stream.")
+    return _answer(
+        request, 409, "Only a server that `make run` or `make fleet` started can be restarted from here."
+    )
+
+
+def _cut(token: str) -> int:
+    """Cut this process's streams of that name. Runs on the loop that owns their sockets."""
+    return sum(stream.abort() for stream in registry.find(client=token)) if token else 0
 
 
 def _may(request: HttpRequest) -> bool:

@@ -11,6 +11,7 @@ from project.vitals import (
     parse_cpu,
     parse_memory,
     process_sample,
+    processes_sample,
     read_cpu,
 )
 
@@ -37,3 +38,13 @@ def test_this_process_and_this_machine_can_be_read() -> None:
     assert process_sample(2**22 + 1) is None
     before = read_cpu()
     assert {"load", "cpu", "cpus", "memory", "processes"} == machine_sample(before, read_cpu()).keys()
+
+
+def test_the_servers_of_a_fleet_are_added_up_and_the_dead_are_not() -> None:
+    one = process_sample(os.getpid())
+    sums = processes_sample([os.getpid(), 2**22 + 1, os.getpid()])
+    assert one is not None
+    assert sums is not None
+    assert sums["processes"] == 2
+    assert sums["memory"] > one["memory"]
+    assert processes_sample([2**22 + 1]) is None

@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand
 from project.agent.investigation import investigate
 from project.agent.library import Library
 from project.agent.steps import Step
+from project.outage import outlast
 from sse_polling import finish, publish
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,17 @@ class Command(BaseCommand):
             signal.alarm(0)
             self._publish(channel, number + 1, Step("final", _apology(error)))
         signal.alarm(0)
-        finish(channel, {"status": status})
+        outlast(lambda: finish(channel, {"status": status}))
 
     def _publish(self, channel: str, number: int, step: Step) -> None:
         # The view has stored the first step under the same key, so the page begins with it.
         # A result is a paragraph's end: let the streams hang up there.
-        publish(channel, step.data(number), key=f"step-{number}", ends_burst=step.type == "result")
+        # A step that was stored although nobody said so is stored once all the same: it has a key.
+        outlast(
+            lambda: publish(
+                channel, step.data(number), key=f"step-{number}", ends_burst=step.type == "result"
+            )
+        )
         self.stdout.write(f"{number:>3} {step.type}")
 
     def _steps(self, question: str) -> Iterator[Step]:

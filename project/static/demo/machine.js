@@ -21,7 +21,8 @@ const show = {
     plot.push("cpu", at, 100 * cpu);
     plot.push("memory", at, (100 * memory.used) / memory.total);
   },
-  server({ descriptors, threads, memory, down }) {
+  server({ processes, descriptors, threads, memory, down }) {
+    figure("serving", down ? "none" : (processes ?? 1)); // older events do not say
     figure("descriptors", down ? "down" : descriptors);
     figure("threads", down ? "down" : threads);
     figure("rss", down ? "down" : size(memory));
