@@ -25,7 +25,10 @@ __all__ = ["Fleet", "Where", "embedded", "full", "proxied"]
 Where = Literal["fleet", "embedded", "proxied"]
 
 #: As a deployment does: a process that was told to stop does not wait for its streams for ever.
-_ARGUMENTS: dict[Kind, list[str]] = {"daphne": [], "uvicorn": ["--timeout-graceful-shutdown", "1"]}
+_ARGUMENTS: dict[Kind, list[str]] = {
+    "daphne": ["--access-log", "/dev/null"],
+    "uvicorn": ["--no-access-log", "--timeout-graceful-shutdown", "1"],
+}
 
 
 class Fleet:
@@ -95,8 +98,11 @@ class Fleet:
                 process.kill()
         self._owned.close()
 
-    def mend(self) -> None:
-        """Bring back whatever a fault, or a test that failed within one, has left broken."""
+    def mend(self, *, anew: bool = False) -> None:
+        """Bring back whatever a fault has left broken.
+
+        *anew*: start every process again, since a trial has failed and the next shall not suffer from it.
+        """
         for proxy in (self.redis_proxy, self.postgres_proxy, *self._client_proxies):
             if proxy is not None:
                 proxy.heal()
@@ -104,6 +110,8 @@ class Fleet:
             if process is None:
                 continue
             process.resume()
+            if anew and process in self.processes:
+                process.kill()
             if not process.running:
                 process.start()
         if self.redis is not None:

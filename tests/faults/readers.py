@@ -56,13 +56,11 @@ class _Connection(Connection):
                 raise ConnectionAbortedError("the client gave up this connection")
         elif reader.pace == "trickle":
             limit = 1
-        async with asyncio.timeout(reader.silence_seconds) as silence:
-            try:
+        try:
+            async with asyncio.timeout(reader.silence_seconds):
                 data = await super().receive(limit)
-            except TimeoutError:
-                data = b""
-        if silence.expired():
-            raise ConnectionAbortedError("nothing came for too long")
+        except TimeoutError:
+            raise ConnectionAbortedError("nothing came for too long") from None
         reader.received += len(data)
         if reader.pace == "trickle":
             await _wait(reader.hurried, TRICKLE_SECONDS)

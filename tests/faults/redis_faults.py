@@ -29,13 +29,15 @@ async def frozen(trial: Trial, seconds: float) -> None:
 
 
 async def subscribers_killed(trial: Trial, seconds: float) -> None:
-    """Cut the servers' subscriptions, again and again; on the core layer they wait as plain clients."""
+    """Cut the servers' subscriptions, and again when they are back; on the core layer all connections."""
+    kinds = ("pubsub", "normal") if trial.fleet.site.layer == "core" else ("pubsub",)
     with trial.fleet.redis_line() as line:
         for _ in range(3):
-            killed = line.client_kill_filter(_type="pubsub")
-            if trial.fleet.site.layer == "core":
-                killed += line.client_kill_filter(_type="normal", skipme=True)
-            assert killed, "nobody had subscribed"
+            await trial.until(
+                lambda: sum(line.client_kill_filter(_type=kind, skipme=True) for kind in kinds) > 0,
+                seconds=30,
+                what="nobody has subscribed again",
+            )
             await trial.pause(seconds / 3)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from tests.harness.proxy import Proxy
 
 from .fleet import Fleet
-from .publishers import Known, Publisher
+from .publishers import Known
 from .readers import Line, Pace, Reader
 from .streams import BULK, HELD
 
@@ -220,18 +220,15 @@ class Trial:
         late = [reader.where() for task, reader in self._tasks.items() if not task.done()]
         return "\n".join([f"{len(late)} readers are not done:", *late[:8], self.fleet.logs()])
 
-    async def close(self) -> None:
-        """End the readers, and the publishers where the trial has failed."""
+    async def close(self, *, failed: bool) -> None:
+        """End the readers and leave the fleet whole."""
         for task, reader in self._tasks.items():
             reader.hurry()
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for reader in self.readers:
             reader.close()
-        if self.publishing:
-            for publisher in self.fleet.publishers:
-                await self.call(_restart, publisher)
-        await self.call(self.fleet.mend)
+        await self.call(lambda: self.fleet.mend(anew=failed))
 
     # The judgement
 
@@ -291,10 +288,12 @@ async def _trial(fleet: Fleet, *, seed: int) -> AsyncIterator[Trial]:
     trial = Trial(fleet, Random(seed), channels)
     trial.learn()
     trial.known = Known()
+    failed = True
     try:
         yield trial
+        failed = False
     finally:
-        await trial.close()
+        await trial.close(failed=failed)
 
 
 def _start_readers(trial: Trial, count: int, servers: Sequence[str]) -> None:
@@ -356,10 +355,6 @@ def _check_rotation(trial: Trial, servers: Sequence[str]) -> None:
     for reader in trial.readers:
         assert len(reader.served) > 1 or reader.connections < 4, f"only one served {reader.where()}"
     assert len(set().union(*(reader.served for reader in trial.readers))) == len(servers)
-
-
-def _restart(publisher: Publisher) -> None:
-    publisher.restart(kill=True)
 
 
 def _difference(reader: Reader, found: list[Line], committed: list[Line]) -> str:

@@ -35,10 +35,10 @@ class Proxy:
         self._delay = (0.0, 0.0)
         self._cut_bytes: float | None = None
         self._mute = False
-        self._links: set[_Link] = set()
+        self._links: dict[asyncio.Task[None], _Link] = {}
+        self._listening: asyncio.Task[None] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
-        self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
@@ -53,9 +53,7 @@ class Proxy:
     def close(self) -> None:
         """Cut every connection and end the thread."""
         self.refuse()
-        self._mute = False
         self.cut()
-        self._call(self._settle())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_ANSWER_SECONDS)
         self._loop.close()
@@ -70,13 +68,7 @@ class Proxy:
 
     def cut(self, how: How = "rst") -> None:
         """Cut every connection that is open."""
-
-        async def cut() -> None:
-            for link in list(self._links):
-                link.end(how)
-            await asyncio.sleep(0)
-
-        self._call(cut())
+        self._call(self._cut(how))
 
     def cut_at_random(self, mean_bytes: float) -> None:
         """Cut each connection after a random number of bytes, in mid-message, now by FIN, now by RST."""
@@ -87,49 +79,51 @@ class Proxy:
         self._call(self._unlisten())
 
     def heal(self) -> None:
-        """Behave again. Connections that were kept mute are cut, since bytes of theirs may be missing."""
+        """Behave again. Connections that were kept mute are cut, as a firewall does that forgot them."""
         self._delay, self._cut_bytes = (0.0, 0.0), None
         if self._mute:
-            self._mute = False
             self.cut()
+            self._mute = False
         self._call(self._listen())
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_ANSWER_SECONDS)
 
     async def _listen(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, HOST, self.port)
+        if self._listening is None:
+            listener = socket.create_server((HOST, self.port), backlog=1024)
+            listener.setblocking(False)
+            self._listening = asyncio.create_task(self._accept(listener))
 
     async def _unlisten(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+            self._listening = None
 
-    async def _settle(self) -> None:
-        if others := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=1)
+    async def _cut(self, how: How) -> None:
+        links = list(self._links)
+        for task in links:
+            self._links[task].end(how)
+        if links:
+            await asyncio.wait(links)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        try:
-            there = await asyncio.open_connection(HOST, self.target)
-        except OSError:
-            writer.transport.abort()
-            return
-        link = _Link(self, (reader, writer), there)
-        self._links.add(link)
-        try:
-            await link.run()
-        finally:
-            self._links.discard(link)
+    async def _accept(self, listener: socket.socket) -> None:
+        with listener:
+            while True:
+                here, _ = await self._loop.sock_accept(listener)
+                self.accepted += 1
+                link = _Link(self, here)
+                task = self._loop.create_task(link.run())
+                self._links[task] = link
+                task.add_done_callback(self._links.pop)
 
     async def before(self) -> float | None:
         """Wait as long as bytes are held back; return the bytes after which to cut, if at all."""
         low, high = self._delay
         if high:
             await asyncio.sleep(self._rng.uniform(low, high))
-        while self._mute:  # noqa: ASYNC110 - asked from any thread, which an asyncio.Event cannot be
+        while self._mute:  # noqa: ASYNC110 - set from any thread, which an asyncio.Event cannot be
             await asyncio.sleep(0.02)
         return None if self._cut_bytes is None else self._rng.expovariate(1 / self._cut_bytes)
 
@@ -138,48 +132,61 @@ class Proxy:
         return self._rng.choice(("fin", "rst"))
 
 
-_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
 class _Link:
     """One connection through the proxy."""
 
-    def __init__(self, proxy: Proxy, here: _Stream, there: _Stream) -> None:
+    def __init__(self, proxy: Proxy, here: socket.socket) -> None:
         self._proxy = proxy
         self._here = here
-        self._there = there
-        self._pumps: list[asyncio.Task[None]] = []
-
-    async def run(self) -> None:
-        """Pass bytes in both directions until one side ends."""
-        self._pumps = [
-            asyncio.ensure_future(self._pump(self._here[0], self._there[1])),
-            asyncio.ensure_future(self._pump(self._there[0], self._here[1])),
-        ]
-        await asyncio.wait(self._pumps, return_when=asyncio.FIRST_COMPLETED)
-        self.end("fin")
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        self._there = socket.socket()
+        self._how: How = "fin"
+        self._ending = asyncio.Event()
 
     def end(self, how: How) -> None:
-        """End both connections. Idempotent."""
-        for pump in self._pumps:
-            pump.cancel()
-        for _, writer in (self._here, self._there):
-            if how == "rst":
-                raw = writer.get_extra_info("socket")
-                with suppress(OSError):
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                writer.transport.abort()
-            else:
-                writer.close()
+        """Let both connections end so."""
+        self._how = how
+        self._ending.set()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65_536):
+    async def run(self) -> None:
+        """Pass bytes in both directions until one side ends or the proxy has had enough."""
+        loop = asyncio.get_running_loop()
+        for each in (self._here, self._there):
+            each.setblocking(False)
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tasks: list[asyncio.Task[Any]] = [loop.create_task(self._ending.wait())]
+        try:
+            await loop.sock_connect(self._there, (HOST, self._proxy.target))
+            tasks += [
+                loop.create_task(self._pump(self._here, self._there)),
+                loop.create_task(self._pump(self._there, self._here)),
+            ]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        except OSError:
+            self._how = "rst"  # nobody is there
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            # The loop must have let go of both sockets before their numbers are given to others.
+            await asyncio.sleep(0)
+            self._close()
+
+    def _close(self) -> None:
+        for each in (self._here, self._there):
+            if self._how == "rst":
+                with suppress(OSError):
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.close()
+
+    async def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await loop.sock_recv(source, 65_536):
                 limit = await self._proxy.before()
                 if limit is not None and limit < len(data):
-                    writer.write(data[: int(limit)])
-                    self.end(self._proxy.how())
+                    await loop.sock_sendall(target, data[: int(limit)])
+                    self._how = self._proxy.how()
                     return
-                writer.write(data)
-                await writer.drain()
+                await loop.sock_sendall(target, data)
+        except OSError:
+            self._how = "rst"
