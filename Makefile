@@ -7,13 +7,18 @@ VENV   ?= .venv
 PORT   ?= 8000
 N      ?= 1000
 ARGS   ?=
+# For the faults: short or full; pubsub or core; how often each.
+FORM   ?= short
+LAYER  ?= pubsub
+REPEAT ?= 1
+MINUTES ?= 10
 
 BIN := $(VENV)/bin
 # "3.12", or nothing when $(PYTHON) is no Python at all.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STAMP := $(VENV)/.installed-$(or $(VERSION),none)
 
-.PHONY: run fleet test crowd lint format types clean .venv-ready
+.PHONY: run fleet test faults soak crowd lint format types clean .venv-ready
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -24,6 +29,14 @@ fleet: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# All of them; `make test` has the quick ones.
+faults: $(STAMP)
+	@SSE_POLLING_FAULT_FORM=$(FORM) SSE_POLLING_FAULT_LAYER=$(LAYER) SSE_POLLING_FAULT_REPEAT=$(REPEAT) \
+	    $(BIN)/python -m pytest tests/faults -m '' $(ARGS)
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --layer $(LAYER) $(ARGS)
 
 crowd: $(STAMP)
 	@exec $(BIN)/python manage.py crowd --clients $(N)
