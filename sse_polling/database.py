@@ -45,7 +45,7 @@ def alias() -> str:
 
 
 async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call *function*, which only reads, in one of the pool's threads and return what it returns.
+    """Call *function*, which may be called twice, in one of the pool's threads; return what it returns.
 
     A connection stays open from call to call. While the database is away one call at a time tries it,
     the others wait, and *function* is called again: for 5 s from the outage's begin, after which calls

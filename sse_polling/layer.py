@@ -10,7 +10,18 @@ from .conf import get_config
 from .protocol.cursor import UNKNOWN
 from .protocol.names import channel_hash
 
-__all__ = ["PROBE", "WAKE", "Wake", "configured", "group_name", "is_in_memory", "own", "reset"]
+__all__ = [
+    "PROBE",
+    "WAKE",
+    "Wake",
+    "configured",
+    "group_name",
+    "is_in_memory",
+    "own",
+    "reason",
+    "reset",
+    "send",
+]
 
 WAKE = "sse_polling.wake"
 PROBE = "sse_polling.probe"
@@ -56,6 +67,11 @@ def is_in_memory(layer: Any) -> bool:
     return isinstance(layer, InMemoryChannelLayer)
 
 
+def reason(error: BaseException) -> str:
+    """Return *error* in words: client libraries' own ``repr`` says too little, some ``str`` nothing."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
 def own() -> Any:
     """Return a layer with connections of its own where that is possible, else the shared one.
 
@@ -64,6 +80,15 @@ def own() -> Any:
     """
     layer = configured()
     return channel_layers.make_backend(get_config().channel_layer) if _module(layer) else layer
+
+
+async def send(layer: Any, group: str, message: dict[str, Any]) -> None:
+    """Send *message* to *group*, with one more try after an error. Raises what the layer raises."""
+    try:
+        await layer.group_send(group, message)
+    except Exception:  # noqa: BLE001 - each layer has errors of its own
+        # The connection had been kept since before a restart, say: the second try makes another.
+        await layer.group_send(group, message)
 
 
 async def reset(layer: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
-from .layer import PROBE, Wake, group_name, is_in_memory, own, reset
+from .layer import PROBE, Wake, group_name, is_in_memory, own, reason, reset, send
 from .supervisor import Outage
 
 __all__ = ["Subscription"]
@@ -77,8 +77,8 @@ class Subscription:
             for task in done:
                 task.result()
         except Exception as error:
-            self._deafened(error)
-            raise Outage(repr(error), worked=self._worked) from error
+            self._deafened(reason(error))
+            raise Outage(reason(error), worked=self._worked) from error
         finally:
             self.hears = False
             self._address = None
@@ -136,7 +136,7 @@ class Subscription:
             self._echo.clear()
             began = loop.time()
             async with asyncio.timeout(LAYER_TIMEOUT):
-                await self.layer.group_send(self._probes, {"type": PROBE})
+                await send(self.layer, self._probes, {"type": PROBE})
             try:
                 async with asyncio.timeout(PROBE_SECONDS):
                     await self._echo.wait()
@@ -151,13 +151,13 @@ class Subscription:
             await self._part()
             await asyncio.sleep(max(0.0, began + PROBE_SECONDS - loop.time()))
 
-    def _deafened(self, why: object) -> None:
+    def _deafened(self, why: str) -> None:
         self.hears = False
         if self._deaf_since is None:
             self._deaf_since = asyncio.get_running_loop().time()
             logger.warning(
                 "sse_polling does not hear from the channel layer and compares heads with the database "
-                "meanwhile: %r",
+                "meanwhile: %s",
                 why,
             )
 
@@ -179,7 +179,7 @@ class Subscription:
             async with asyncio.timeout(JOIN_TIMEOUT):
                 await self._join(name, self._address)
         except Exception as error:  # noqa: BLE001 - each layer has errors of its own
-            self._deafened(error)
+            self._deafened(reason(error))
             return False
         return True
 

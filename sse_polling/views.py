@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,6 +19,7 @@ from .access import Nobody
 from .conf import get_config
 from .connections import registry
 from .door import Answer, answer, bad_request, method_not_allowed
+from .hub import hubs
 from .lifecycle import capacity, state
 from .threads import give_thread_back
 
@@ -72,11 +74,21 @@ async def streams(request: HttpRequest) -> HttpResponseBase:
 
 @_door
 async def ready(request: HttpRequest) -> HttpResponseBase:
-    """Tell a load balancer how this process is."""
+    """Tell a load balancer how this process is.
+
+    ``layer`` is how it learns of events: ``live``, ``polling`` or ``down`` (``Hub.state``), None before
+    its first stream.
+    """
     if request.method not in ("GET", "HEAD"):
         return _plain(method_not_allowed(request.method or ""))
     config = get_config()
-    body = {"state": state(registry, config), "sockets": len(registry), "capacity": capacity(config)}
+    hub = hubs.get(asyncio.get_running_loop())
+    body = {
+        "state": state(registry, config),
+        "sockets": len(registry),
+        "capacity": capacity(config),
+        "layer": hub.state if hub is not None else None,
+    }
     return JsonResponse(body, headers={"Cache-Control": "no-store"})
 
 

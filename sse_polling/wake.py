@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 
+from . import layer
 from .history import ChannelState
 from .hub import poke
-from .layer import Wake, configured, group_name, is_in_memory
+from .layer import Wake
 
 __all__ = ["Sender", "look_again", "send", "sender", "wake"]
 
@@ -67,7 +68,7 @@ class Sender:
         self.missed = 0
 
     def put(self, wakes: Sequence[Wake]) -> None:
-        if is_in_memory(configured()):
+        if layer.is_in_memory(layer.configured()):
             return  # it reaches this process alone, whose hubs have been poked
         with self._lock:
             for each in wakes:
@@ -113,11 +114,10 @@ class Sender:
             self._busy = False
 
     async def _send(self, batch: list[Wake]) -> None:
-        layer = configured()
         for index, each in enumerate(batch):
             try:
                 async with asyncio.timeout(SEND_TIMEOUT):
-                    await layer.group_send(group_name(each.channel), each.message())
+                    await layer.send(layer.configured(), layer.group_name(each.channel), each.message())
             except Exception as error:  # noqa: BLE001 - each layer has errors of its own
                 self._lose(len(batch) - index, error)
                 return
@@ -126,7 +126,9 @@ class Sender:
     def _lose(self, count: int, error: Exception) -> None:
         if self._away_since is None:
             self._away_since, self._missed_before = time.monotonic(), self.missed
-            logger.warning("sse_polling cannot reach the channel layer, wakes are missed: %r", error)
+            logger.warning(
+                "sse_polling cannot reach the channel layer, wakes are missed: %s", layer.reason(error)
+            )
         self.missed += count
 
     def _reached(self) -> None:

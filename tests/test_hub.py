@@ -207,6 +207,35 @@ def test_a_wake_of_another_life_reads_the_channel_anew(time: Timeless, one: Hub)
     assert tail_of(live) == ["new"]
 
 
+def test_a_wake_with_another_tag_reads_the_channel_anew(time: Timeless, one: Hub) -> None:
+    """A restored backup that went on has another event at a sequence that is known here."""
+    publish_many("a", ["0", "1", "2"])
+    live = opened(time, one)
+    row = Channel.objects.get()
+    Event.objects.filter(sequence=3).update(tag="other", data="2, again")
+    Channel.objects.update(head_tag="other")
+    one.wake(Wake("a", row.life, 3, row.head_tag))
+    time.settle()
+    assert tail_of(live) == ["0", "1", "2"]  # a repeated wake: nothing is asked
+    one.wake(Wake("a", row.life, 3, "other"))
+    time.settle()
+    assert tail_of(live) == ["0", "1", "2, again"]
+
+
+def test_a_wake_behind_the_tail_reads_the_channel_anew(time: Timeless, one: Hub) -> None:
+    """It is late, and that costs a query, or a backup was restored, and then it matters."""
+    publish_many("a", range(10))
+    with override_settings(SSE_POLLING={"TAIL": {"max_events": 2}}):
+        live = opened(time, one)
+        row = Channel.objects.get()
+        Event.objects.filter(sequence__gt=4).delete()
+        Channel.objects.update(head=4, head_tag=Event.objects.get(sequence=4).tag)
+        one.wake(Wake("a", row.life, 4, Event.objects.get(sequence=4).tag))
+        time.settle()
+        assert live.position.sequence == 4
+        assert tail_of(live) == ["2", "3"]
+
+
 def test_a_late_wish_to_end_the_burst_reaches_the_last_event(time: Timeless, one: Hub) -> None:
     publish("a", "0")
     live = opened(time, one)
@@ -531,6 +560,42 @@ def test_a_channel_that_loads_while_the_hub_goes_live_is_joined(
     time.settle()
     (live,) = task.result()
     assert live.name in running.subscription.joined
+
+
+def test_its_state_says_how_it_learns_of_events(
+    time: Timeless, running: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(time, running)
+    assert running.state == "live"
+
+    async def deaf(group: str, message: Any) -> None:
+        pass
+
+    monkeypatch.setattr(running.subscription.layer, "group_send", deaf)
+    time.advance(10)
+    assert running.state == "polling"
+    time.fail = OperationalError("away")
+    time.advance(20)
+    assert running.state == "down"
+    time.fail = None
+    time.advance(10)
+    assert running.state == "polling"
+    monkeypatch.undo()
+    time.advance(15)
+    assert running.state == "live"
+
+
+def test_what_grew_while_nobody_told_is_found_by_one_comparison(time: Timeless, running: Hub) -> None:
+    for number in range(30):
+        publish(f"c.{number}", "0")
+        opened(time, running, f"c.{number}")
+    Event.objects.filter(channel__name="c.7").update(tag="other")
+    Channel.objects.filter(name="c.7").update(head_tag="other")
+    before = time.queries
+    running._catch_up()
+    time.settle()
+    assert running._channels["c.7"].position.tag == "other"
+    assert time.queries - before <= 3  # the comparison, one reading, and a look at data_version
 
 
 def test_a_database_that_goes_away_ends_no_task(

@@ -382,6 +382,22 @@ def test_an_error_of_the_callers_own_wakes_nobody(woken: list[Any]) -> None:
     assert not woken
 
 
+def test_a_transaction_by_hand_is_refused_before_anything_is_stored(woken: list[Any]) -> None:
+    """Django has no hook on its commit; inside atomic() it has."""
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(transaction.TransactionManagementError, match=r"inside atomic\(\)"):
+            publish("a", "x")
+        assert not Channel.objects.exists()
+        with transaction.atomic():
+            publish("a", "y")
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert rows() == [(1, "y")]
+    assert {each[0] for each in woken} == {"a"}
+
+
 # Waking never hurts the publisher
 
 
@@ -440,7 +456,7 @@ def layered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], wake.Se
     sender = wake.Sender()
 
     def use(layer: Any) -> wake.Sender:
-        monkeypatch.setattr(wake, "configured", lambda: layer)
+        monkeypatch.setattr(wake.layer, "configured", lambda: layer)
         monkeypatch.setattr(wake, "sender", sender)
         return sender
 
@@ -485,7 +501,7 @@ def test_a_broken_layer_is_told_once_and_again_when_it_is_back(
         sender.flush()
     assert caplog.text.count("cannot reach the channel layer") == 1
     kept = KeptLayer()
-    monkeypatch.setattr(wake, "configured", lambda: kept)
+    monkeypatch.setattr(wake.layer, "configured", lambda: kept)
     publish("a", "x")
     sender.flush()
     assert caplog.text.count("reaches the channel layer again") == 1

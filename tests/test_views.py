@@ -60,6 +60,7 @@ def test_ready_tells_the_state_and_the_capacity(client: Client, settings: Any) -
         "state": "serving",
         "sockets": 0,
         "capacity": 7,
+        "layer": None,
     }
 
 

@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import sleep
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from sse_polling import (
     astream_writer,
@@ -456,3 +457,169 @@ def test_a_transaction_that_is_begun_inside_a_writer_is_refused_before_it_waits_
 ) -> None:
     with stream_writer("task") as out, transaction.atomic(), pytest.raises(SSEPollingError, match="atomic"):
         out.write("x")
+
+
+# A commit that was not answered (over a real line: tests/publishers/test_unanswered.py)
+
+
+@pytest.fixture
+def lose(time: Timeless, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the next commit raise, done or not; the database is away then, until ``time.fail = None``."""
+    commit = BaseDatabaseWrapper.commit
+
+    def lose(*, done: bool) -> None:
+        def fails(self: BaseDatabaseWrapper) -> None:
+            monkeypatch.setattr(BaseDatabaseWrapper, "commit", commit)
+            if done:
+                commit(self)
+            time.fail = OperationalError("away")
+            raise OperationalError("cut off")
+
+        monkeypatch.setattr(BaseDatabaseWrapper, "commit", fails)
+
+    return lose
+
+
+DONE_OR_NOT = pytest.mark.parametrize("done", [True, False], ids=["done", "not-done"])
+
+
+@DONE_OR_NOT
+def test_a_commit_in_doubt_is_looked_up_before_its_events_are_stored_again(
+    time: Timeless, lose: Callable[..., None], done: bool
+) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=10) as out:
+            await out.write("a")
+            lose(done=done)
+            await asyncio.sleep(0.05)
+            with pytest.raises(OperationalError, match="cut off"):
+                await out.write("refused")
+            await out.write("b")
+            with pytest.raises(OperationalError, match="away"):
+                await out.flush()  # still nobody can tell
+            time.fail = None
+            await out.write("c")
+
+    time.run(write())
+    assert stored() == ["a", "b", "c"]
+
+
+@DONE_OR_NOT
+def test_events_that_turn_out_to_be_stored_wake_their_readers(
+    time: Timeless, lose: Callable[..., None], done: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(wake, "send", sent.extend)
+
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0) as out:
+            lose(done=done)
+            await out.write("a")
+            assert not sent
+            time.fail = None
+
+    time.run(write())
+    assert [(each.channel, each.sequence) for each in sent] == [("task", 1)]
+    assert stored() == ["a"]
+
+
+@DONE_OR_NOT
+def test_the_end_of_a_burst_is_marked_on_the_event_that_was_in_doubt(
+    time: Timeless, lose: Callable[..., None], done: bool
+) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0) as out:
+            lose(done=done)
+            await out.write("a")
+            time.fail = None
+            with pytest.raises(OperationalError, match="cut off"):
+                await out.flush()
+            await out.end_burst()
+            await out.write("b")
+
+    time.run(write())
+    assert [(row.data, row.ends_burst) for row in rows()] == [("a", True), ("b", False)]
+
+
+@DONE_OR_NOT
+def test_a_known_key_at_the_end_of_a_batch_does_not_hide_what_became_of_it(
+    time: Timeless, lose: Callable[..., None], done: bool
+) -> None:
+    publish("task", "first", key="known")
+
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=10) as out:
+            await out.write("a")
+            await out.write("again", key="known")
+            lose(done=done)
+            await asyncio.sleep(0.05)
+            time.fail = None
+
+    time.run(write())
+    assert stored() == ["first", "a"]
+
+
+@DONE_OR_NOT
+def test_where_the_place_in_doubt_was_trimmed_the_events_are_stored_again(
+    time: Timeless, lose: Callable[..., None], done: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody can know any more. To repeat what is gone is the lesser evil: not to may lose it for all."""
+    publish("task", "0")
+
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0) as out:
+            lose(done=done)
+            await out.write("a")
+            time.fail = None
+            await database.run_writing(trimmed)
+
+    def trimmed() -> None:
+        publish("task", "other")
+        publish("task", "another")
+        Event.objects.filter(channel__name="task", data__in=["0", "a", "other"]).delete()
+
+    time.run(write())
+    assert stored() == ["another", "a"]
+    assert "cannot know whether event 2 of channel task" in caplog.text
+
+
+@DONE_OR_NOT
+def test_in_another_life_of_the_channel_the_events_are_stored(
+    time: Timeless, lose: Callable[..., None], done: bool
+) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0) as out:
+            lose(done=done)
+            await out.write("a")
+            time.fail = None
+            await database.run_writing(made_anew)
+
+    def made_anew() -> None:
+        list(history.erase("task"))
+        publish("task", "other")
+
+    time.run(write())
+    assert stored() == ["other", "a"]
+
+
+# Several tasks, one writer
+
+
+def test_a_write_that_is_refused_while_another_is_on_its_way_takes_nothing_of_the_other(
+    time: Timeless,
+) -> None:
+    async def write() -> None:
+        async with astream_writer("task", flush_ms=0) as out:
+            time.fail, time.slow = OperationalError("away"), True
+            refused = asyncio.ensure_future(out.write("refused"))
+            await asyncio.sleep(0.01)
+            time.fail = None
+            taken = [asyncio.ensure_future(out.write(data)) for data in ("b", "c")]
+            await asyncio.sleep(0.01)
+            time.slow = False
+            with pytest.raises(OperationalError, match="away"):
+                await refused
+            await asyncio.gather(*taken)
+
+    time.run(write())
+    assert stored() == ["b", "c"]

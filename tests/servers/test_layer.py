@@ -7,6 +7,7 @@ pass for a channel layer.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ import pytest
 
 from project.programs.redis import Redis
 from tests.harness.client import EventSourceClient
+from tests.harness.connection import request
 from tests.harness.server import AsgiServer
 from tests.harness.shell import Shell
 from tests.harness.site import Layer, Site
@@ -130,6 +132,46 @@ async def test_a_lost_redis_costs_a_comparison_and_no_event(
                 await asyncio.to_thread(shell.publish, "builds.1", number)
                 events.append(str(number))
                 await eventually(lambda: client.data == events, deadline=SOON)
+
+
+async def layer_of(server: AsgiServer) -> str | None:
+    answer = await request(f"{server.url}/events/ready/")
+    state: str | None = json.loads(answer.body)["layer"]
+    return state
+
+
+@pytest.mark.parametrize("layer", ["pubsub", "core"])
+async def test_a_mute_redis_is_noticed_blocks_no_publisher_and_is_heard_again(
+    tmp_path: Path, redis: Redis, serve: Callable[..., AsgiServer], layer: Layer
+) -> None:
+    site = Site(tmp_path, redis=redis, layer=layer, sse_polling={**SLOW, "SYNC_SECONDS": 1})
+    reader = serve(site, kind="daphne")
+    with Shell(site) as shell:
+        assert await layer_of(reader) is None  # nobody reads yet
+        async with held(reader, "builds.1") as client:
+            await until(lambda: layer_of(reader), "live")
+            redis.pause()
+            took = []
+            for number in range(1, 4):
+                began = time.monotonic()
+                await asyncio.to_thread(shell.publish, "builds.1", number)
+                took.append(time.monotonic() - began)
+                await eventually(lambda number=number: len(client.data) == number, deadline=SOON)
+            assert min(took) < 3, took  # a send that is waited for takes five seconds
+            await until(lambda: layer_of(reader), "polling")
+            redis.resume()
+            await until(lambda: layer_of(reader), "live")
+            await asyncio.to_thread(shell.publish, "builds.1", 4)
+            await eventually(lambda: client.data == ["1", "2", "3", "4"], deadline=SOON)
+    log = reader.log()
+    assert log.count("does not hear from the channel layer") == 1
+    assert "sse_polling task" not in log
+
+
+async def until(ask: Callable[[], Any], wanted: str) -> None:
+    async with asyncio.timeout(SOON):
+        while await ask() != wanted:  # noqa: ASYNC110 - it is asked of another process
+            await asyncio.sleep(0.1)
 
 
 _WSGI_POLLS = """

@@ -94,7 +94,12 @@ async def test_over_capacity_a_client_is_told_when_to_come_back(small: Served) -
     async with AsyncExitStack() as stack:
         await eventually(lambda: _is_idle(small))
         await hold(stack, small, 2)
-        assert (await small.ready()) == {"state": "full", "sockets": 2, "capacity": 2}
+        assert (await small.ready()) == {
+            "state": "full",
+            "sockets": 2,
+            "capacity": 2,
+            "layer": "live",
+        }
         response = await request(small.url(fresh()))
         assert response.status == 503
         assert response.header("retry-after") == "7"
