@@ -21,6 +21,7 @@ from django.db import connections
 import sse_polling.checks
 from sse_polling import access
 from sse_polling.asgi import SSEPolling
+from sse_polling.checks import database
 from sse_polling.checks.server import Mounted, find_mount
 from sse_polling.conf import RESERVED
 
@@ -292,6 +293,37 @@ def test_sqlite_in_memory_is_left_alone(
     monkeypatch.setitem(connections["default"].settings_dict, "NAME", name)
     monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", {})
     found()
+
+
+class _PostgreSQL:
+    """A connection as the check looks at it."""
+
+    vendor = "postgresql"
+
+    def __init__(self, host: str, **options: Any) -> None:
+        self.settings_dict = {"HOST": host, "OPTIONS": options, "NAME": "x"}
+
+
+@pytest.mark.parametrize(
+    ("host", "options", "missing"),
+    [
+        ("db.example.org", {}, "connect_timeout and no tcp_user_timeout"),
+        ("db.example.org", {"connect_timeout": 3}, "no tcp_user_timeout"),
+        ("db.example.org", {"connect_timeout": 3, "tcp_user_timeout": 9000}, None),
+        ("", {}, None),
+        ("/run/postgresql", {}, None),
+        ("db.example.org", {"service": "elsewhere"}, None),
+    ],
+)
+def test_a_postgresql_that_may_wait_for_a_lost_host_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, host: str, options: dict[str, Any], missing: str | None
+) -> None:
+    monkeypatch.setattr(database, "connections", {"default": _PostgreSQL(host, **options)})
+    messages = database.check_postgresql_limits()
+    assert len(messages) == (missing is not None)
+    assert all(missing in each.msg and each.id == "sse_polling.W008" for each in messages if missing)
+    settings.DEBUG = True
+    assert database.check_postgresql_limits() == []
 
 
 def test_no_check_connects_to_the_database(settings: Any) -> None:

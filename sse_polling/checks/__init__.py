@@ -11,6 +11,7 @@ sse_polling.W004        SQLite without write-ahead logging
 sse_polling.W005        SQLite without ``transaction_mode`` ``IMMEDIATE``
 sse_polling.W006        ``public`` or ``authenticated`` alone decides who reads, with ``DEBUG = False``
 sse_polling.W007        daphne serves without ``SSEPolling``
+sse_polling.W008        PostgreSQL on another host without time limits, with ``DEBUG = False``
 sse_polling.I001        a setting that has no effect yet
 ======================  ==========================================================================
 

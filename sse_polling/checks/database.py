@@ -1,4 +1,4 @@
-"""The database: do connections go back, and does SQLite let readers and writers at it together?"""
+"""The database: do connections go back, is a lost host noticed, does SQLite let readers and writers in?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import connections
 
 from ..database import alias
 
-__all__ = ["check_connection_age", "check_sqlite_transactions", "check_sqlite_wal"]
+__all__ = ["check_connection_age", "check_postgresql_limits", "check_sqlite_transactions", "check_sqlite_wal"]
 
 _WAL = 2  # https://www.sqlite.org/fileformat.html, section 1.3: bytes 18 and 19 of the file
 
@@ -62,6 +62,28 @@ def check_sqlite_transactions(**options: Any) -> list[checks.CheckMessage]:
             "then writes fails with 'database is locked' when another has written in between.",
             hint=f"In DATABASES[{alias()!r}]['OPTIONS'], set 'transaction_mode': 'IMMEDIATE', 'timeout': 20.",
             id="sse_polling.W005",
+        )
+    ]
+
+
+@checks.register
+def check_postgresql_limits(**options: Any) -> list[checks.CheckMessage]:
+    """The app's own connections have limits of their own; sessions and publishers use the project's."""
+    connection = connections[alias()]
+    host = str(connection.settings_dict["HOST"] or "")
+    given = _options()
+    if settings.DEBUG or connection.vendor != "postgresql" or not host or host.startswith("/"):
+        return []
+    missing = [name for name in ("connect_timeout", "tcp_user_timeout") if not given.get(name)]
+    if not missing or "service" in given:
+        return []
+    return [
+        checks.Warning(
+            f"DATABASES[{alias()!r}] has no {' and no '.join(missing)}: a request to a database host that is "
+            "gone waits for minutes, and under ASGI the requests behind it do, too.",
+            hint=f"In DATABASES[{alias()!r}]['OPTIONS'], set 'connect_timeout': 5 (seconds) and "
+            "'tcp_user_timeout': 10000 (milliseconds).",
+            id="sse_polling.W008",
         )
     ]
 
