@@ -38,7 +38,8 @@ class Line:
         self._refuses_next = refuse
 
     def heal(self) -> None:
-        """Take connections again."""
+        """Take connections again, and forget a failure that has not come yet."""
+        self._failure = None
         self._refuses = False
 
     def release(self) -> None:

@@ -22,17 +22,23 @@ Waiting = Callable[..., None]
 
 
 @pytest.fixture(scope="module")
-def line(shared_postgres: Postgres) -> Iterator[Line]:
+def whole(shared_postgres: Postgres) -> Iterator[Line]:
     with Line(shared_postgres.port) as line:
         yield line
 
 
+@pytest.fixture
+def line(whole: Line) -> Iterator[Line]:
+    yield whole
+    whole.heal()
+
+
 @pytest.fixture(scope="module")
 def behind(
-    line: Line, postgres_site: Site, shared_postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+    whole: Line, postgres_site: Site, shared_postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Publisher]:
     """A publisher whose database is at the other end of the line."""
-    address = postgres_site.database.replace(f":{shared_postgres.port}/", f":{line.port}/")
+    address = postgres_site.database.replace(f":{shared_postgres.port}/", f":{whole.port}/")
     site = Site(tmp_path_factory.mktemp("behind"), database=address)
     with Publisher(site) as publisher:
         yield publisher
