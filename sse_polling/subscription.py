@@ -8,10 +8,12 @@ one raises, one goes mute, one forgets its groups, one's listening task dies ins
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from .layer import PROBE, Wake, group_name, is_in_memory, own, reason, reset, send
@@ -50,6 +52,7 @@ class Subscription:
         self._on_wake = on_wake
         self._on_live = on_live
         self._address: str | None = None
+        self._joining: dict[str, asyncio.Task[None]] = {}
         self._parting: set[str] = set()
         self._probes = f"sse_polling.probe.{secrets.token_hex(8)}"
         self._echo = asyncio.Event()
@@ -84,7 +87,7 @@ class Subscription:
             self._address = None
             self.joined.clear()
             self._parting.clear()
-            await self._end(tasks)
+            await self._end([*tasks, *self._joining.values()])
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         # First the connections: a cancelled receive() of the pubsub layer would talk to a mute Redis.
@@ -131,8 +134,12 @@ class Subscription:
         while True:
             # Redis forgets groups when it restarts or is flushed, the core layer after a day.
             if rejoined is None or lost or loop.time() - rejoined >= REJOIN_SECONDS:
-                await self._join_all(address)
                 rejoined = loop.time()
+                async with asyncio.timeout(LAYER_TIMEOUT):
+                    await self.layer.group_add(self._probes, address)
+                await self._join_all(address, list(self._names()))
+            else:
+                await self._join_all(address, [name for name in self._names() if name not in self.joined])
             self._echo.clear()
             began = loop.time()
             async with asyncio.timeout(LAYER_TIMEOUT):
@@ -172,31 +179,36 @@ class Subscription:
             self._on_live()
 
     async def join(self, name: str) -> bool:
-        """Join the channel's group, and tell whether it is joined. Waits for 1 s at most."""
+        """Join the channel's group, and tell whether it is joined within 1 s; it goes on trying."""
         if self._address is None:
             return False
-        try:
-            async with asyncio.timeout(JOIN_TIMEOUT):
-                await self._join(name, self._address)
-        except Exception as error:  # noqa: BLE001 - each layer has errors of its own
-            self._deafened(reason(error))
-            return False
-        return True
+        task = self._joining.get(name)
+        if task is None:
+            task = self._joining[name] = asyncio.get_running_loop().create_task(
+                self._join(name, self._address),
+                name=f"sse_polling-layer-join-{name}",
+                context=contextvars.Context(),
+            )
+            task.add_done_callback(partial(self._tried, name))
+        await asyncio.wait([task], timeout=JOIN_TIMEOUT)
+        return name in self.joined
+
+    def _tried(self, name: str, task: asyncio.Task[None]) -> None:
+        self._joining.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # the next probe tells what it means
 
     async def _join(self, name: str, address: str) -> None:
-        await self.layer.group_add(group_name(name), address)
+        async with asyncio.timeout(LAYER_TIMEOUT):
+            await self.layer.group_add(group_name(name), address)
         if self._address == address:
             self.joined.add(name)
             self._parting.discard(name)
 
-    async def _join_all(self, address: str) -> None:
-        """Join every group, the probes' among them. Raises what the layer raises."""
-        names = list(self._names())
-        async with asyncio.timeout(LAYER_TIMEOUT):
-            await self.layer.group_add(self._probes, address)
+    async def _join_all(self, address: str, names: list[str]) -> None:
+        """Join these channels' groups, some at a time. Raises what the layer raises."""
         for start in range(0, len(names), JOINS):
-            async with asyncio.timeout(LAYER_TIMEOUT):
-                await _all(self._join(name, address) for name in names[start : start + JOINS])
+            await _all(self._join(name, address) for name in names[start : start + JOINS])
 
     def part(self, name: str) -> None:
         """Leave the channel's group soon."""

@@ -220,14 +220,36 @@ def test_a_listening_task_that_dies_in_silence_below_the_layer_is_noticed(
     assert len(layer.addresses) == 2
 
 
-def test_joining_a_mute_layer_holds_a_reader_up_for_a_second_and_the_next_not_at_all(
-    time: Timeless, layer: Layer, ear: Ear
-) -> None:
+def test_joining_a_mute_layer_holds_a_reader_up_for_a_second(time: Timeless, layer: Layer, ear: Ear) -> None:
     layer.how = "mute"
     began = time.time()
     assert not time.run(ear.subscription.join("c"))
     assert time.time() - began <= 1
-    assert not ear.subscription.hears  # and so the hub does not ask it to join
+    time.advance(8)
+    assert not ear.subscription.hears  # by now the hub does not ask it to join any more
+
+
+def test_joins_that_are_slow_in_a_storm_are_waited_for_and_not_taken_for_an_outage(
+    time: Timeless, layer: Layer, ear: Ear, caplog: pytest.LogCaptureFixture
+) -> None:
+    lock, add = asyncio.Lock(), layer.group_add
+
+    async def slow(group: str, channel: str) -> None:
+        async with lock:  # as the pubsub layer's
+            await asyncio.sleep(0.02)
+        await add(group, channel)
+
+    layer.group_add = slow  # type: ignore[method-assign]
+    ear.names = [f"c{number}" for number in range(200)]
+    joins = [time.start(ear.subscription.join(name)) for name in ear.names]
+    time.advance(1)
+    assert all(task.done() for task in joins)
+    assert 30 <= [task.result() for task in joins].count(True) <= 60
+    time.advance(6)
+    assert ear.subscription.joined >= set(ear.names)
+    assert ear.subscription.hears
+    assert "does not hear" not in caplog.text
+    assert ear.told("c199")
 
 
 def test_a_channel_that_is_let_go_is_left_and_one_that_comes_back_meanwhile_is_kept(
