@@ -533,6 +533,40 @@ def test_wakes_of_a_channel_that_wait_are_one(layered: Callable[[Any], wake.Send
     }  # a wake, no data
 
 
+def test_of_two_wakes_that_wait_the_later_commit_wins(layered: Callable[[Any], wake.Sender]) -> None:
+    """Two threads may hand them over in another order than they committed in."""
+    layer = KeptLayer()
+    layered(layer)
+    layer.free.clear()
+    wake.send([wake.Wake("b", "life", 1)])
+    while wake.sender._waiting:
+        time.sleep(0.001)
+    wake.send([wake.Wake("a", "life", 6), wake.Wake("a", "life", 5)])
+    wake.send([wake.Wake("c", "life", 6), wake.Wake("c", "new life", 1)])
+    layer.free.set()
+    wake.sender.flush()
+    assert [(each["channel"], each["sequence"]) for each in layer.sent] == [("b", 1), ("a", 6), ("c", 1)]
+
+
+def test_a_connection_that_was_kept_over_a_restart_costs_no_wake(
+    layered: Callable[[Any], wake.Sender],
+) -> None:
+    layer = KeptLayer()
+    sender = layered(layer)
+    group_send, tries = layer.group_send, []
+
+    async def once_broken(group: str, message: dict[str, Any]) -> None:
+        tries.append(group)
+        if len(tries) == 1:
+            raise ConnectionError("closed by server")
+        await group_send(group, message)
+
+    layer.group_send = once_broken  # type: ignore[method-assign]
+    publish("a", "x")
+    sender.flush()
+    assert (len(layer.sent), len(tries), sender.missed) == (1, 2, 0)
+
+
 def test_what_waits_is_bounded(
     layered: Callable[[Any], wake.Sender], monkeypatch: pytest.MonkeyPatch
 ) -> None:
