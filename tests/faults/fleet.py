@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +19,9 @@ from tests.harness.site import Layer, Site
 
 from .publishers import Publisher
 from .store import Store
-from .streams import streams
+from .streams import SOAKING, streams
 
-__all__ = ["Fleet", "Where", "embedded", "full", "proxied"]
+__all__ = ["Fleet", "Where", "embedded", "full", "mixed", "proxied"]
 
 Where = Literal["fleet", "embedded", "proxied"]
 
@@ -32,32 +33,36 @@ _ARGUMENTS: dict[Kind, list[str]] = {
 
 
 class Fleet:
-    """The processes of one site. Use :func:`full`, :func:`embedded` or :func:`proxied`."""
+    """The processes of one site. Use :func:`full`, :func:`embedded`, :func:`proxied` or :func:`mixed`.
+
+    *servers* and *publishers* may be of several sites, which differ in how they reach what they share.
+    """
 
     def __init__(
         self,
-        site: Site,
+        servers: Sequence[tuple[Kind, Site]],
+        publishers: Sequence[Site],
         *,
-        kinds: list[Kind],
         redis: Redis | None = None,
         postgres: Postgres | None = None,
         app: str = "tests.asgi:application",
-        beside: Site | None = None,
     ) -> None:
-        self.site = site
         self.redis = redis
         self.postgres = postgres
         self.redis_proxy: Proxy | None = None
         self.postgres_proxy: Proxy | None = None
         self.servers = [
             AsgiServer(site, kind=kind, app=app, arguments=_ARGUMENTS[kind], name=f"{kind}-{index}")
-            for index, kind in enumerate(kinds)
+            for index, (kind, site) in enumerate(servers)
         ]
-        # The second goes past the proxies, if there are any: not all publishers suffer alike.
+        #: Servers that a fault may end.
+        self.mortal = list(self.servers)
         self.publishers = [
-            Publisher(each, name=f"publisher-{index}") for index, each in enumerate((site, beside or site))
+            Publisher(site, name=f"publisher-{index}") for index, site in enumerate(publishers)
         ]
-        self.store = Store((beside or site).database)
+        #: The site as it is without proxies: the last publisher's.
+        self.site = publishers[-1]
+        self.store = Store(self.site.database)
         self._owned = contextlib.ExitStack()
         self._client_proxies: list[Proxy] = []
 
@@ -79,12 +84,13 @@ class Fleet:
         return self._client_proxies
 
     @property
-    def processes(self) -> list[Process]:
+    def processes(self) -> list[AsgiServer | Publisher]:
         return [*self.servers, *self.publishers]
 
     def start(self) -> Fleet:
         """Start every process and wait for all."""
-        self.site.migrate()
+        for process in self.processes:
+            process.site.migrate()
         for process in self.processes:
             process.start(wait=False)
         for process in self.processes:
@@ -106,11 +112,10 @@ class Fleet:
         for proxy in (self.redis_proxy, self.postgres_proxy, *self._client_proxies):
             if proxy is not None:
                 proxy.heal()
-        for process in (self.redis, self.postgres, *self.processes):
-            if process is None:
-                continue
+        shared: list[Process] = [each for each in (self.redis, self.postgres) if each is not None]
+        for process in [*shared, *self.processes]:
             process.resume()
-            if anew and process in self.processes:
+            if anew and process not in shared:
                 process.kill()
             if not process.running:
                 process.start()
@@ -133,8 +138,7 @@ class Fleet:
 
 def full(directory: Path, *, layer: Layer, app: str = "tests.asgi:application", **settings: Any) -> Fleet:
     """Start PostgreSQL, Redis, two servers of each kind and two publishers."""
-    redis = Redis(directory).start()
-    postgres = Postgres(directory).start()
+    redis, postgres = Redis(directory).start(), Postgres(directory).start()
     site = Site(
         directory,
         database=postgres.create("fleet"),
@@ -143,7 +147,11 @@ def full(directory: Path, *, layer: Layer, app: str = "tests.asgi:application", 
         sse_polling=streams(**settings),
     )
     fleet = Fleet(
-        site, kinds=["daphne", "daphne", "uvicorn", "uvicorn"], redis=redis, postgres=postgres, app=app
+        [("daphne", site), ("daphne", site), ("uvicorn", site), ("uvicorn", site)],
+        [site, site],
+        redis=redis,
+        postgres=postgres,
+        app=app,
     )
     fleet.own(redis.kill, postgres.remove)
     return fleet.start()
@@ -151,30 +159,60 @@ def full(directory: Path, *, layer: Layer, app: str = "tests.asgi:application", 
 
 def embedded(directory: Path) -> Fleet:
     """Start one server of each kind on one SQLite file, with the in-memory layer."""
-    return Fleet(Site(directory, sse_polling=streams()), kinds=["daphne", "uvicorn"]).start()
+    site = Site(directory, sse_polling=streams())
+    return Fleet([("daphne", site), ("uvicorn", site)], [site, site]).start()
 
 
 def proxied(directory: Path, *, beside: Fleet) -> Fleet:
-    """Start two servers that reach the Redis and the PostgreSQL of another fleet through proxies."""
+    """Start two servers that reach the Redis and the PostgreSQL of another fleet through proxies.
+
+    One publisher goes past the proxies: not all suffer alike.
+    """
     redis, postgres = beside.redis, beside.postgres
     if redis is None or postgres is None:
         raise ProcessFailed("the fleet beside has no Redis and no PostgreSQL")
-    redis_proxy, postgres_proxy = Proxy(redis.port).start(), Proxy(postgres.port).start()
-    direct = postgres.create("proxied")
-    common: dict[str, Any] = {"redis": redis, "layer": beside.site.layer, "sse_polling": streams()}
+    layer = beside.site.layer
     site = Site(
-        directory,
-        database=direct.replace(f":{postgres.port}/", f":{postgres_proxy.port}/"),
-        env={"REDIS_URL": f"redis://{HOST}:{redis_proxy.port}/0"},
-        **common,
+        directory, database=postgres.create("proxied"), redis=redis, layer=layer, sse_polling=streams()
     )
+    through, proxies = _through_proxies(site, redis, postgres)
     fleet = Fleet(
-        site,
-        kinds=["daphne", "uvicorn"],
+        [("daphne", through), ("uvicorn", through)], [through, site], redis=redis, postgres=postgres
+    )
+    _own_proxies(fleet, proxies)
+    return fleet.start()
+
+
+def mixed(directory: Path, *, layer: Layer) -> Fleet:
+    """Start the fleet of the soak: of each kind a server that may be killed, behind proxies, and one not."""
+    redis, postgres = Redis(directory).start(), Postgres(directory).start()
+    site = Site(directory, database=postgres.create("soak"), redis=redis, layer=layer, sse_polling=SOAKING)
+    through, proxies = _through_proxies(site, redis, postgres)
+    fleet = Fleet(
+        [("daphne", site), ("daphne", through), ("uvicorn", site), ("uvicorn", through)],
+        [through, site],
         redis=redis,
         postgres=postgres,
-        beside=Site(directory, database=direct, **common),
     )
-    fleet.redis_proxy, fleet.postgres_proxy = redis_proxy, postgres_proxy
-    fleet.own(redis_proxy.close, postgres_proxy.close)
+    fleet.mortal = [fleet.servers[1], fleet.servers[3]]
+    fleet.own(redis.kill, postgres.remove)
+    _own_proxies(fleet, proxies)
     return fleet.start()
+
+
+def _through_proxies(site: Site, redis: Redis, postgres: Postgres) -> tuple[Site, tuple[Proxy, Proxy]]:
+    to_redis, to_postgres = Proxy(redis.port).start(), Proxy(postgres.port).start()
+    through = Site(
+        site.directory,
+        database=site.database.replace(f":{postgres.port}/", f":{to_postgres.port}/"),
+        redis=redis,
+        layer=site.layer,
+        sse_polling=site.sse_polling,
+        env={"REDIS_URL": f"redis://{HOST}:{to_redis.port}/0"},
+    )
+    return through, (to_redis, to_postgres)
+
+
+def _own_proxies(fleet: Fleet, proxies: tuple[Proxy, Proxy]) -> None:
+    fleet.redis_proxy, fleet.postgres_proxy = proxies
+    fleet.own(*(proxy.close for proxy in proxies))

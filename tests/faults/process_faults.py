@@ -28,7 +28,7 @@ LATE_READERS = 8
 
 async def server_killed(trial: Trial, seconds: float) -> None:
     """Kill a server that is sending bursts, and start it after so many seconds."""
-    server = trial.rng.choice(trial.fleet.servers)
+    server = trial.rng.choice(trial.fleet.mortal)
 
     def readers() -> int:
         return sum(each.port == server.port and each.received > IN_MID_BURST_BYTES for each in trial.readers)
@@ -67,15 +67,15 @@ async def all_servers_restarted(trial: Trial, seconds: float) -> None:
     heads = await trial.heads()
     assert not any(reader.has_reached(heads) for reader in behind), "nobody is behind"
     kill = trial.rng.random() < 0.5
-    await asyncio.gather(*(trial.call(_end, server, kill=kill) for server in trial.fleet.servers))
+    await asyncio.gather(*(trial.call(_end, server, kill=kill) for server in trial.fleet.mortal))
     for reader in behind:
         reader.hurry()
     for index in range(LATE_READERS):
         trial.add_reader(f"late-{index}", trial.channels[index % 4 :][:2], delay=trial.rng.random())
     await trial.pause(seconds)
-    for server in trial.fleet.servers:
+    for server in trial.fleet.mortal:
         server.start(wait=False)
-    await asyncio.gather(*(trial.call(server.wait_ready) for server in trial.fleet.servers))
+    await asyncio.gather(*(trial.call(server.wait_ready) for server in trial.fleet.mortal))
     await trial.caught_up()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["HELD", "STREAMS", "streams"]
+__all__ = ["BULK", "HELD", "SOAKING", "STREAMS", "streams"]
 
 #: A channel whose name ends so is held open for long bursts.
 HELD = ".held"
@@ -29,6 +29,10 @@ STREAMS: dict[str, Any] = {
         (f"*{BULK}", {"BURST": {"max_events": 500, "max_bytes": 8_388_608, "max_seconds": 60}}),
     ],
 }
+
+
+#: For many clients on a small machine: bursts that let them keep up.
+SOAKING: dict[str, Any] = {**STREAMS, "BURST": {**STREAMS["BURST"], "max_events": 100}}
 
 
 def streams(**other: Any) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from tests.harness.proxy import Proxy
 
 from .fleet import Fleet
 from .publishers import Known
-from .readers import Line, Pace, Reader
+from .readers import Heard, Line, Pace, Reader
 from .streams import BULK, HELD
 
-__all__ = ["BULK_EVENTS", "Trial", "Verdict", "run"]
+__all__ = ["BULK_EVENTS", "READERS", "Trial", "Verdict", "run", "trial_on"]
 
 T = TypeVar("T")
 
@@ -62,7 +62,12 @@ class Trial:
     rng: Random
     channels: list[str]
     readers: list[Reader] = field(default_factory=list)
+    #: Keep every line that a reader reads, to tell where it differs; else a digest of them.
+    keep: bool = True
+    #: Transactions a second of each of the four publishing threads.
+    pace: float = TRANSACTIONS_PER_SECOND
     known: Known = field(default_factory=Known)
+    #: When an event was published, and the seconds until a reader had it; of all the first readers.
     latencies: list[tuple[float, float]] = field(default_factory=list)
     #: Channels that nobody publishes to while the trial runs, with a large history.
     bulk: list[str] = field(default_factory=list)
@@ -111,7 +116,7 @@ class Trial:
                         ]
                         for thread in range(2)
                     ],
-                    per_second=TRANSACTIONS_PER_SECOND,
+                    per_second=self.pace,
                     seed=self.rng.randrange(2**32),
                 )
                 for index, publisher in enumerate(self.fleet.publishers)
@@ -139,6 +144,7 @@ class Trial:
             options.pop("servers", self.fleet.urls),
             channels,
             rng=Random(self.rng.randrange(2**32)),
+            keep=self.keep,
             **options,
         )
         self.readers.append(reader)
@@ -177,6 +183,37 @@ class Trial:
             await self.call(proxy.heal)
 
     # The phases
+
+    def start_readers(
+        self,
+        count: int,
+        servers: Sequence[str],
+        *,
+        on_latency: Callable[[float, float], None] | None = None,
+    ) -> None:
+        """Start clients at different moments; every third reads several channels."""
+        rng = self.rng
+        for index in range(count):
+            channels = (
+                rng.sample(self.channels, rng.randint(2, CHANNELS))
+                if index % 3 == 0
+                else [self.channels[index % CHANNELS]]
+            )
+            self.add_reader(
+                f"reader-{index}",
+                channels,
+                servers=servers,
+                delay=rng.uniform(0, 1),
+                on_latency=on_latency or (lambda at, late: self.latencies.append((at, late))),
+            )
+
+    async def warm_up(self) -> None:
+        """Wait until every reader has read something and has come back for more."""
+        await self.until(
+            lambda: all(reader.events and reader.connections > 1 for reader in self.readers),
+            seconds=WARM_UP_SECONDS,
+            what="not every reader has read and come back",
+        )
 
     async def heads(self) -> dict[str, int]:
         """Return what is committed now, as soon as the database tells."""
@@ -234,17 +271,21 @@ class Trial:
 
     def compare(self) -> None:
         """Assert that what each reader has is the committed history, and what was committed is right."""
-        committed: dict[str, list[Line]] = {}
+        committed: dict[str, Heard] = {}
         keys: dict[tuple[str, str], str] = {}
         for channel in self.channels + self.bulk:
             rows = self.fleet.store.rows(channel)
             assert [row.sequence for row in rows] == list(range(1, len(rows) + 1)), f"{channel} is not dense"
             assert rows[-1].event == "end", f"{channel} is not finished"
-            committed[channel] = [(row.id, row.event, row.data) for row in rows]
+            committed[channel] = history = Heard()
+            for row in rows:
+                history.take((row.id, row.event, row.data), keep=self.keep)
             keys |= {(channel, row.key): row.id for row in rows if row.key is not None}
         for reader in self.readers:
             for channel, heard in reader.heard.items():
-                assert heard.lines == committed[channel], _difference(reader, heard.lines, committed[channel])
+                history = committed[channel]
+                assert heard.lines == history.lines, _difference(reader, heard.lines, history.lines)
+                assert heard.digest.digest() == history.digest.digest(), f"{channel} of {reader.where()}"
             assert (reader.lost, reader.repeated, reader.gaps, reader.complaints) == (0, 0, 0, [])
             assert reader.statuses[-1] == 204
         self._compare_knowledge(keys)
@@ -282,10 +323,13 @@ class Trial:
 
 
 @contextlib.asynccontextmanager
-async def _trial(fleet: Fleet, *, seed: int) -> AsyncIterator[Trial]:
+async def trial_on(
+    fleet: Fleet, *, seed: int, keep: bool = True, pace: float = TRANSACTIONS_PER_SECOND
+) -> AsyncIterator[Trial]:
+    """Give a trial on channels that nobody has used, and leave the fleet whole."""
     token = secrets.token_hex(4)
     channels = [f"{token}.{letter}" for letter in "abc"] + [f"{token}{HELD}"]
-    trial = Trial(fleet, Random(seed), channels)
+    trial = Trial(fleet, Random(seed), channels, keep=keep, pace=pace)
     trial.learn()
     trial.known = Known()
     failed = True
@@ -294,23 +338,6 @@ async def _trial(fleet: Fleet, *, seed: int) -> AsyncIterator[Trial]:
         failed = False
     finally:
         await trial.close(failed=failed)
-
-
-def _start_readers(trial: Trial, count: int, servers: Sequence[str]) -> None:
-    """Start clients at different moments; every third reads several channels."""
-    for index in range(count):
-        channels = (
-            trial.rng.sample(trial.channels, trial.rng.randint(2, CHANNELS))
-            if index % 3 == 0
-            else [trial.channels[index % CHANNELS]]
-        )
-        trial.add_reader(
-            f"reader-{index}",
-            channels,
-            servers=servers,
-            delay=trial.rng.uniform(0, 1),
-            on_latency=lambda at, late: trial.latencies.append((at, late)),
-        )
 
 
 async def run(
@@ -328,14 +355,10 @@ async def run(
     """
     verdict = Verdict()
     servers = [proxy.url for proxy in fleet.client_proxies] if proxies else fleet.urls
-    async with _trial(fleet, seed=seed) as trial:
+    async with trial_on(fleet, seed=seed) as trial:
         await trial.start_publishing()
-        _start_readers(trial, readers, servers)
-        await trial.until(
-            lambda: all(reader.events and reader.connections > 1 for reader in trial.readers),
-            seconds=WARM_UP_SECONDS,
-            what="not every reader has read and come back",
-        )
+        trial.start_readers(readers, servers)
+        await trial.warm_up()
         verdict.began = time.time()
         await strike(trial, seconds)
         verdict.healed = time.time()

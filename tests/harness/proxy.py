@@ -36,7 +36,7 @@ class Proxy:
         self._cut_bytes: float | None = None
         self._mute = False
         self._links: dict[asyncio.Task[None], _Link] = {}
-        self._listening: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
@@ -90,16 +90,16 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_ANSWER_SECONDS)
 
     async def _listen(self) -> None:
-        if self._listening is None:
-            listener = socket.create_server((HOST, self.port), backlog=1024)
-            listener.setblocking(False)
-            self._listening = asyncio.create_task(self._accept(listener))
+        if self._listener is None:
+            self._listener = socket.create_server((HOST, self.port), backlog=1024)
+            self._listener.setblocking(False)
+            self._loop.add_reader(self._listener, self._accept, self._listener)
 
     async def _unlisten(self) -> None:
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-            self._listening = None
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     async def _cut(self, how: How) -> None:
         links = list(self._links)
@@ -108,15 +108,15 @@ class Proxy:
         if links:
             await asyncio.wait(links)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        with listener:
-            while True:
-                here, _ = await self._loop.sock_accept(listener)
-                self.accepted += 1
-                link = _Link(self, here)
-                task = self._loop.create_task(link.run())
-                self._links[task] = link
-                task.add_done_callback(self._links.pop)
+    def _accept(self, listener: socket.socket) -> None:
+        # A callback and not a task: one that is cancelled just after it has accepted would lose the socket.
+        with suppress(BlockingIOError, ConnectionError):
+            here, _ = listener.accept()
+            self.accepted += 1
+            link = _Link(self, here)
+            task = self._loop.create_task(link.run())
+            self._links[task] = link
+            task.add_done_callback(self._links.pop)
 
     async def before(self) -> float | None:
         """Wait as long as bytes are held back; return the bytes after which to cut, if at all."""
