@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import OperationalError
 from django.http import QueryDict
 
-from sse_polling import access, finish, hub, publish, replay
+from sse_polling import access, door, finish, hub, publish, replay
 from sse_polling.connections import registry
 from sse_polling.door import Answer, answer
 from sse_polling.hub import Hub
@@ -100,6 +101,20 @@ async def test_a_database_that_does_not_answer_is_a_polite_refusal(monkeypatch: 
     assert given.status == 200
     assert b"id: life.7.abcde\n" in given.body
     assert given.stream is None
+
+
+async def test_a_login_that_the_database_never_answers_is_a_polite_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Waiting(Request):
+        async def load_user(self) -> Any:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(door, "ANSWER_SECONDS", 0.05)
+    given = await answer(Waiting(Last_Event_ID="life.7.abcde"), ["a"], several=False)
+    assert (given.status, given.stream) == (200, None)
+    assert b"id: life.7.abcde\n" in given.body
+    assert len(registry) == 0
 
 
 async def test_a_database_that_goes_in_mid_stream_ends_the_burst_with_a_longer_retry(

@@ -294,7 +294,50 @@ def test_the_database_ends_it_with_a_longer_retry_and_the_cursor_stays(time: Tim
     assert (reader.cause, reader.parser.retry_ms) == (Cause.DATABASE, 5000)
     assert reader.parser.last_event_id == at
     time.fail = None
+    time.advance(1)
     assert Reader(time, hub, "a", at=at).through().data == ["1", "2"]
+
+
+def behind_the_tail(time: Timeless, hub: Hub) -> str:
+    """Return the cursor of a client that needs the database: the tail has not what follows it."""
+    first, *_ = publish_many("a", range(3))
+    (live,) = time.run(hub.open(["a"]))
+    assert live.tail is not None
+    live.tail.clear()
+    return first.id
+
+
+def test_a_replay_waits_for_a_database_that_comes_back_and_goes_on(time: Timeless, hub: Hub) -> None:
+    at = behind_the_tail(time, hub)
+    time.fail = OperationalError("away")
+    reader = Reader(time, hub, "a", at=at).read()
+    time.advance(4)
+    assert (len(reader.chunks), reader.ended) == (1, None)  # the opening, with its cursor
+    time.fail = None
+    time.advance(2)
+    assert reader.data == ["1", "2"]
+    assert reader.cause == Cause.LINGER
+
+
+def test_a_replay_waits_for_a_lost_database_for_five_seconds(time: Timeless, hub: Hub) -> None:
+    at = behind_the_tail(time, hub)
+    time.fail = OperationalError("away")
+    reader = Reader(time, hub, "a", at=at).through()
+    assert reader.ended == pytest.approx(5, abs=1)
+    assert (reader.cause, reader.parser.last_event_id) == (Cause.DATABASE, at)
+    # Later ones do not wait again for what is known to be away.
+    assert Reader(time, hub, "a", at=at).through().ended == 0
+
+
+def test_streams_on_a_warm_tail_go_on_while_the_database_is_away(time: Timeless, hub: Hub) -> None:
+    at = publish_many("a", range(3))[0].id
+    held = Reader(time, hub, "a").read()
+    time.fail = OperationalError("away")
+    for _ in range(3):
+        come_back = Reader(time, hub, "a", at=at).through()
+        assert (come_back.data, come_back.cause) == (["1", "2"], Cause.LINGER)
+        assert (come_back.parser.retry_ms or 0) < 2000
+    assert held.cause == Cause.HOLD  # as it would have without
 
 
 def test_a_finite_stream_sends_what_there_is_and_does_not_wait(time: Timeless, hub: Hub) -> None:
