@@ -38,7 +38,7 @@ from sse_polling.exceptions import (
     InvalidEvent,
     SSEPollingError,
 )
-from sse_polling.history import appending
+from sse_polling.history import appending, locking
 from sse_polling.models import Channel, Event
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -379,6 +379,17 @@ def test_nobody_is_woken_before_the_commit(woken: list[Any]) -> None:
 def test_an_error_of_the_callers_own_wakes_nobody(woken: list[Any]) -> None:
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         publish("a", 1 / 0)
+    assert not woken
+
+
+def test_a_row_that_can_be_neither_found_nor_made_is_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, woken: list[Any]
+) -> None:
+    """PostgreSQL raises its own error before it comes to that; another database might not."""
+    monkeypatch.setattr(locking, "_TIMES", 0)
+    with pytest.raises(SSEPollingError, match="isolation level hides a row .* try it again"):
+        publish_many("a", ["x", Draft("y", channel="b")])
+    assert not Channel.objects.exists()
     assert not woken
 
 
