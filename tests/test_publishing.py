@@ -387,7 +387,7 @@ def test_a_row_that_can_be_neither_found_nor_made_is_an_error_that_says_what_to_
 ) -> None:
     """PostgreSQL raises its own error before it comes to that; another database might not."""
     monkeypatch.setattr(locking, "_TIMES", 0)
-    with pytest.raises(SSEPollingError, match="isolation level hides a row .* try it again"):
+    with pytest.raises(SSEPollingError, match=r"isolation level hides a row .* try it again"):
         publish_many("a", ["x", Draft("y", channel="b")])
     assert not Channel.objects.exists()
     assert not woken
