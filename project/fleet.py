@@ -37,7 +37,8 @@ _LACKING: Mapping[Program, str] = {
     "nginx": "no nginx (Debian: apt install nginx): there is no address for all servers, only those below. "
     "A page stays with its server, and waits for it when it is killed.",
 }
-_SHARED = ("DJANGO_VAR", "DATABASE_URL", "REDIS_URL")
+# What another command must have in its environment to be of the same site.
+_SHARED = ("DJANGO_SETTINGS_MODULE", "DJANGO_VAR", "DATABASE_URL", "REDIS_URL", "REDIS_LAYER")
 
 
 def lacking() -> dict[Program, str]:
@@ -83,17 +84,18 @@ class Fleet:
     def claim(self) -> None:
         """Take the folder for this process, and clear what an earlier one left. Raises :exc:`GivenUp`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / "lock").open("a+")
+        path = self.folder / "lock"
+        lock = path.open("a")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.seek(0)
-            raise GivenUp(
-                f"A fleet runs in {self.folder} already, as process {self._lock.read().strip() or '?'}."
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"{os.getpid()}\n")
-        self._lock.flush()
+            lock.close()
+            holder = path.read_text().strip() or "?"
+            raise GivenUp(f"A fleet runs in {self.folder} already, as process {holder}.") from None
+        self._lock = lock  # held until this process ends, however it ends
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
         for pattern in ("*.pid", "*.log", "nginx.conf", WRAPPER):
             for left in self.folder.glob(pattern):
                 left.unlink()
@@ -178,7 +180,9 @@ class Fleet:
             raise GivenUp(f"manage.py prepare ended with status {done.returncode}.\n{done.stderr.strip()}")
         self.login = done.stdout.strip()
         self._make_servers(ports)
-        self.wrapper = write_wrapper(self.folder, {name: self.environment[name] for name in _SHARED})
+        environment = os.environ | self.environment
+        shared = {name: environment[name] for name in _SHARED if name in environment}
+        self.wrapper = write_wrapper(self.folder, shared)
         return True
 
     def _make_database(self) -> str:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from project.programs.front import Front
 from project.programs.nginx import Nginx
+from project.programs.ports import free_port
 from project.programs.postgres import Postgres
 from project.programs.process import Process, ProcessFailed
 from project.programs.redis import Redis
@@ -56,6 +60,44 @@ def test_postgres_keeps_commits_over_a_kill(postgres: Postgres) -> None:
     assert postgres.query("SELECT b FROM a", database="site") == [(7,)]
     postgres.restart()
     assert postgres.query("SELECT b FROM a", database="site") == [(7,)]
+
+
+def test_a_kept_database_is_there_for_the_next_server() -> None:
+    programs.require("postgres")
+    # Not pytest's own folder: PostgreSQL's user could not enter it.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        first = Postgres(folder, keep=folder / "kept").start()
+        assert first.query("SHOW fsync") == [("on",)]
+        first.create("site")
+        first.query("CREATE TABLE a AS SELECT 7 AS b", database="site")
+        # Its successor waits until it is gone.
+        first.signal(first.stop_signal)
+        second = Postgres(folder, keep=folder / "kept")
+        with second.start():
+            assert not first.running
+            assert second.query("SELECT b FROM a", database="site") == [(7,)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts PostgreSQL as somebody else")
+def test_a_folder_that_postgresql_cannot_enter_is_refused_in_words(tmp_path: Path) -> None:
+    programs.require("postgres")
+    tmp_path.chmod(0o700)
+    with pytest.raises(ProcessFailed, match="cannot be reached by the user that PostgreSQL runs as"):
+        Postgres(tmp_path, keep=tmp_path / "kept")
+
+
+async def test_with_no_server_there_a_stream_is_told_to_come_back_and_a_page_is_not(tmp_path: Path) -> None:
+    """A browser's EventSource never comes back from the 502 that nginx answers by itself."""
+    programs.require("nginx")
+    with Front(tmp_path, [free_port(), free_port()]) as front:
+        for _ in range(3):  # also when both are known to be away
+            stream = await request(f"{front.url}/", headers={"Accept": "text/event-stream"})
+            assert (stream.status, stream.header("content-type")) == (200, "text/event-stream")
+            assert re.fullmatch(rb"retry: [12]\d00\n\n", stream.body)
+        page = await request(f"{front.url}/")
+        assert (page.status, page.body) == (502, b"No server of the fleet answers.\n")
 
 
 def test_a_program_that_does_not_start_says_why(tmp_path: Path) -> None:

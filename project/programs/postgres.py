@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, LiteralString
@@ -88,8 +89,15 @@ class Postgres(Process):
     def start(self, *, wait: bool = True) -> Postgres:
         if not self.data.exists():
             self._create()
+        self._outwait_predecessor()
         super().start(wait=wait)
         return self
+
+    def _outwait_predecessor(self) -> None:
+        """Wait until a server that somebody else started here has ended, as one told to does soon."""
+        deadline = time.monotonic() + self.stop_seconds
+        while time.monotonic() < deadline and _runs(self.data / "postmaster.pid"):
+            time.sleep(0.05)
 
     def _create(self) -> None:
         user, group = self.identity() or (None, None)
@@ -191,3 +199,12 @@ def _reaches(identity: tuple[int, int], folder: Path) -> bool:
         timeout=10,
     )
     return done.returncode == 0
+
+
+def _runs(pid_file: Path) -> bool:
+    """Tell whether the process whose id is the file's first line is there."""
+    try:
+        os.kill(int(pid_file.read_text().split()[0]), 0)
+    except (OSError, ValueError, IndexError):
+        return False
+    return True

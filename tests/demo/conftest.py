@@ -18,13 +18,14 @@ from tests.harness.site import ROOT, Site
 
 
 class Demo(Process):
-    """`manage.py demo` with a `var/` of its own."""
+    """`manage.py demo`, or another of the demo's supervisors, with a `var/` of its own."""
 
     start_seconds = 60
     stop_seconds = 40
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__("demo", directory)
+    def __init__(self, directory: Path, name: str = "demo", *arguments: str) -> None:
+        super().__init__(name, directory)
+        self.arguments = arguments
         self.port = free_port()
         self._starts = 0
         self.var = directory / "var"
@@ -37,7 +38,7 @@ class Demo(Process):
         return f"http://{HOST}:{self.port}"
 
     def command(self) -> Sequence[str | Path]:
-        return [sys.executable, "manage.py", "demo", "--port", str(self.port)]
+        return [sys.executable, "manage.py", self.name, "--port", str(self.port), *self.arguments]
 
     def environment(self) -> Mapping[str, str]:
         return self.site.environment()
