@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from tests.harness.site import Layer, Site
 
 from .publishers import Publisher
 from .store import Store
-from .streams import SOAKING, streams
+from .streams import SOAKING, STREAMS
 
 __all__ = ["Fleet", "Where", "embedded", "full", "mixed", "proxied"]
 
@@ -136,7 +136,13 @@ class Fleet:
         return "\n".join(process.log_tail(15) for process in self.processes)
 
 
-def full(directory: Path, *, layer: Layer, app: str = "tests.asgi:application", **settings: Any) -> Fleet:
+def full(
+    directory: Path,
+    *,
+    layer: Layer,
+    app: str = "tests.asgi:application",
+    env: Mapping[str, str] | None = None,
+) -> Fleet:
     """Start PostgreSQL, Redis, two servers of each kind and two publishers."""
     redis, postgres = Redis(directory).start(), Postgres(directory).start()
     site = Site(
@@ -144,7 +150,8 @@ def full(directory: Path, *, layer: Layer, app: str = "tests.asgi:application", 
         database=postgres.create("fleet"),
         redis=redis,
         layer=layer,
-        sse_polling=streams(**settings),
+        sse_polling=STREAMS,
+        env=env,
     )
     fleet = Fleet(
         [("daphne", site), ("daphne", site), ("uvicorn", site), ("uvicorn", site)],
@@ -159,7 +166,7 @@ def full(directory: Path, *, layer: Layer, app: str = "tests.asgi:application", 
 
 def embedded(directory: Path) -> Fleet:
     """Start one server of each kind on one SQLite file, with the in-memory layer."""
-    site = Site(directory, sse_polling=streams())
+    site = Site(directory, sse_polling=STREAMS)
     return Fleet([("daphne", site), ("uvicorn", site)], [site, site]).start()
 
 
@@ -172,9 +179,7 @@ def proxied(directory: Path, *, beside: Fleet) -> Fleet:
     if redis is None or postgres is None:
         raise ProcessFailed("the fleet beside has no Redis and no PostgreSQL")
     layer = beside.site.layer
-    site = Site(
-        directory, database=postgres.create("proxied"), redis=redis, layer=layer, sse_polling=streams()
-    )
+    site = Site(directory, database=postgres.create("proxied"), redis=redis, layer=layer, sse_polling=STREAMS)
     through, proxies = _through_proxies(site, redis, postgres)
     fleet = Fleet(
         [("daphne", through), ("uvicorn", through)], [through, site], redis=redis, postgres=postgres

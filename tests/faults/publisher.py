@@ -18,6 +18,8 @@ from typing import Any, TextIO
 
 import django
 
+from .planted import plant_here
+
 __all__ = ["Load", "main"]
 
 HOST = "127.0.0.1"
@@ -271,6 +273,7 @@ class Server(socketserver.ThreadingTCPServer):
 def main(port: int, log: Path) -> None:
     """Serve until killed."""
     django.setup()
+    plant_here()
     with log.open("a") as file, Server(port, Log(file)) as server:
         server.serve_forever()
 

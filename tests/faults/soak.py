@@ -113,6 +113,7 @@ class Soak:
         if not trial.publishing:
             await trial.start_publishing()
         self.tally.end_fault(await trial.caught_up())
+        await trial.hearing()
 
     async def _tick(self) -> None:
         due = time.monotonic()

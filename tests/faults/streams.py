@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BULK", "HELD", "SOAKING", "STREAMS", "streams"]
+__all__ = ["BULK", "HELD", "SOAKING", "STREAMS"]
 
 #: A channel whose name ends so is held open for long bursts.
 HELD = ".held"
@@ -33,8 +33,3 @@ STREAMS: dict[str, Any] = {
 
 #: For many clients on a small machine: bursts that let them keep up.
 SOAKING: dict[str, Any] = {**STREAMS, "BURST": {**STREAMS["BURST"], "max_events": 100}}
-
-
-def streams(**other: Any) -> dict[str, Any]:
-    """Return the settings with some others."""
-    return {**STREAMS, **other}

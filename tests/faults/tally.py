@@ -27,6 +27,15 @@ class FaultFigures:
 
 
 @dataclass(slots=True)
+class _Window:
+    """When a fault had an effect, in seconds of the wall clock, as publishers say them."""
+
+    fault: str
+    began: float
+    until: float = float("inf")
+
+
+@dataclass(slots=True)
 class Memory:
     """The resident memory of one process as long as it has lived: (second of the soak, bytes)."""
 
@@ -60,7 +69,7 @@ class Tally:
         self.readers: list[Reader] = []
         self.fault = ""
         self.faults: dict[str, FaultFigures] = {}
-        self._since = float("inf")
+        self._windows: deque[_Window] = deque(maxlen=3)
         self._gone = dict.fromkeys(_COUNTED, 0)
         self._seconds: deque[list[float]] = deque([[]], maxlen=WINDOW)
         self._before = dict.fromkeys(_COUNTED, 0)
@@ -78,22 +87,25 @@ class Tally:
         }
 
     def begin_fault(self, name: str) -> None:
-        """Count what is published from now on to this fault, until the next."""
-        self.fault, self._since = name, time.time()
+        """Count what is published from now on to this fault, until all have caught up."""
+        self.fault = name
+        self._windows.append(_Window(name, time.time()))
         self.faults.setdefault(name, FaultFigures()).count += 1
 
     def end_fault(self, recovery: float) -> None:
         """Say how long it took after healing until all had caught up."""
         figures = self.faults[self.fault]
         figures.longest_recovery = max(figures.longest_recovery, recovery)
-        self.fault, self._since = "", float("inf")
+        self._windows[-1].until = time.time()
+        self.fault = ""
 
     def on_latency(self, at: float, seconds: float) -> None:
         """Take one arrival of an event that was published *at*."""
         self._seconds[-1].append(seconds)
-        if at >= self._since:
-            figures = self.faults[self.fault]
-            figures.worst_latency = max(figures.worst_latency, seconds)
+        for window in self._windows:
+            if window.began <= at < window.until:
+                figures = self.faults[window.fault]
+                figures.worst_latency = max(figures.worst_latency, seconds)
 
     def line(self, sockets: int) -> str:
         """Return this second's line and begin the next."""

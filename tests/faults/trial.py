@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
+from tests.harness.connection import request
 from tests.harness.proxy import Proxy
 
 from .fleet import Fleet
@@ -28,6 +30,7 @@ TRANSACTIONS_PER_SECOND = 10.0
 WARM_UP_SECONDS = 30.0
 CATCH_UP_SECONDS = 60.0
 END_SECONDS = 60.0
+HEARING_SECONDS = 30.0
 BULK_EVENTS = 160
 #: What the app may do within a publisher's on_commit, on a machine that is busy.
 LONGEST_WAKING_SECONDS = 1.0
@@ -41,6 +44,8 @@ class Verdict:
     healed: float = 0.0
     #: Seconds from healing until every reader had what was committed by then.
     recovery: float = 0.0
+    #: Seconds from healing until every server said that the layer wakes it.
+    hearing: float = 0.0
     events: int = 0
     read: int = 0
     reconnects: int = 0
@@ -235,6 +240,23 @@ class Trial:
         )
         return time.monotonic() - began
 
+    async def hearing(self) -> float:
+        """Wait until every server says that the channel layer wakes it; return how long that took."""
+        began = time.monotonic()
+        while deaf := [name for name, state in (await self._layers()).items() if state not in {"live", None}]:
+            self.check()
+            if time.monotonic() - began > HEARING_SECONDS:
+                raise AssertionError(
+                    f"not every server hears of the layer again: {deaf}\n{self.fleet.logs()}"
+                )
+            await asyncio.sleep(0.1)
+        return time.monotonic() - began
+
+    async def _layers(self) -> dict[str, str | None]:
+        answers = [await request(f"{server.url}/events/ready/") for server in self.fleet.servers]
+        names = [server.name for server in self.fleet.servers]
+        return {name: json.loads(each.text)["layer"] for name, each in zip(names, answers, strict=True)}
+
     def check(self) -> None:
         """Raise what a reader's task has died of, or what a reader complains about."""
         for task, reader in self._tasks.items():
@@ -365,6 +387,8 @@ async def run(
         if not trial.publishing:
             await trial.start_publishing()
         verdict.recovery = await trial.caught_up()
+        await trial.hearing()
+        verdict.hearing = time.time() - verdict.healed
         await trial.pause(0.5)
         await trial.stop_publishing()
         await trial.finish()

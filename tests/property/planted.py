@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -14,7 +14,7 @@ from sse_polling import hub, publishing, replay, stream
 from sse_polling.history import appending, looking
 from sse_polling.protocol import tail
 
-__all__ = ["PLANTED", "plant"]
+__all__ = ["PLANTED", "Edit", "edited", "plant"]
 
 # (owner, function, what it says, what it says instead)
 Edit = tuple[Any, str, str, str]
@@ -125,9 +125,16 @@ PLANTED: dict[str, list[Edit]] = {
 @contextmanager
 def plant(name: str) -> Iterator[None]:
     """Let the package have the bug *name*."""
+    with edited(PLANTED[name]):
+        yield
+
+
+@contextmanager
+def edited(edits: Sequence[Edit]) -> Iterator[None]:
+    """Let the package's source say something else."""
     with ExitStack() as stack:
         sources: dict[tuple[Any, str], str] = {}
-        for owner, function, old, new in PLANTED[name]:
+        for owner, function, old, new in edits:
             key = (owner, function)
             source = sources.get(key) or textwrap.dedent(inspect.getsource(getattr(owner, function)))
             assert old in source, f"{function} no longer says {old!r}"
