@@ -89,12 +89,16 @@ class Fleet:
 
     def start(self) -> Fleet:
         """Start every process and wait for all."""
-        for process in self.processes:
-            process.site.migrate()
-        for process in self.processes:
-            process.start(wait=False)
-        for process in self.processes:
-            process.wait_ready()
+        try:
+            for process in self.processes:
+                process.site.migrate()
+            for process in self.processes:
+                process.start(wait=False)
+            for process in self.processes:
+                process.wait_ready()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def close(self) -> None:

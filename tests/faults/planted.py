@@ -17,21 +17,21 @@ _planted = ExitStack()
 def plant_here() -> None:
     """Let this process have the bug that its environment names, if any. After ``django.setup()``."""
     from sse_polling import stream, supervisor
-    from sse_polling.history import appending
+    from sse_polling.history import appending, locking
     from tests.property.planted import PLANTED, edited
 
     bugs = {
         "wakes are data": PLANTED["wakes as data: only the event that was told is added"],
         "the sequence is the primary key": [
             (appending, "_place", "sequence += 1", f"sequence = {_HERE}.primary_key(using)"),
-            (appending, "_lock", "rows.select_for_update().first()", "rows.first()"),
+            (locking, "lock", "rows.select_for_update().first()", "rows.first()"),
         ],
         "replay, then register": [
             (
                 stream.Stream,
                 "run",
-                "now = self._clock()\n            self.cause",
-                f"now = self._clock()\n            await {_HERE}.register(self, chunk)\n            self.cause",
+                "if self.cause is not None:",
+                f"await {_HERE}.register(self, chunk)\n            if self.cause is not None:",
             )
         ],
         "nobody supervises the receiving task": [
