@@ -22,10 +22,14 @@ BACKENDS = {
 _ANSWER_SECONDS = 10
 # Nothing tells a subscriber that the host is gone: it only reads. The kernel asks for it.
 _KEEPALIVE = {
-    socket.TCP_KEEPIDLE: 4,
-    socket.TCP_KEEPINTVL: 2,
-    socket.TCP_KEEPCNT: 3,
-    socket.TCP_USER_TIMEOUT: 10_000,
+    getattr(socket, name): value
+    for name, value in {
+        "TCP_KEEPIDLE": 4,
+        "TCP_KEEPINTVL": 2,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 10_000,
+    }.items()
+    if hasattr(socket, name)  # macOS has not all of them
 }
 # Wakes are small and soon gone; dropping one costs its readers SYNC_SECONDS.
 _CAPACITY = 20_000
