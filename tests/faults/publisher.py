@@ -274,6 +274,9 @@ def main(port: int, log: Path) -> None:
     """Serve until killed."""
     django.setup()
     plant_here()
+    from channels.layers import get_channel_layer
+
+    get_channel_layer()  # its import takes longer than a publish may
     with log.open("a") as file, Server(port, Log(file)) as server:
         server.serve_forever()
 

@@ -33,7 +33,7 @@ END_SECONDS = 60.0
 HEARING_SECONDS = 30.0
 BULK_EVENTS = 160
 #: What the app may do within a publisher's on_commit, on a machine that is busy.
-LONGEST_WAKING_SECONDS = 1.0
+LONGEST_WAKING_SECONDS = 2.0
 
 
 @dataclass(slots=True, kw_only=True)
