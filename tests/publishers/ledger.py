@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -61,13 +61,14 @@ class Reader(threading.Thread):
         self.join(10)
 
 
-def faults(ask: Query, reports: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """Yield what is wrong with the tables after publishers have reported what was committed."""
+def faults(ask: Query, reports: Sequence[dict[str, Any]], names: Container[str]) -> Iterable[str]:
+    """Yield what is wrong with channels of these *names* after publishers have reported their commits."""
     channels = {
         pk: (name, life, head, head_tag, finished)
         for pk, name, life, head, head_tag, finished in ask(
             "SELECT id, name, life, head, head_tag, finished IS NOT NULL FROM sse_polling_channel"
         )
+        if name in names
     }
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name, *_ in channels.values()}
     stored: dict[tuple[Any, ...], int] = {}
@@ -75,6 +76,8 @@ def faults(ask: Query, reports: Sequence[dict[str, Any]]) -> Iterable[str]:
         "SELECT channel_id, sequence, tag, event, data, key FROM sse_polling_event"
         " ORDER BY channel_id, sequence"
     ):
+        if pk not in channels:
+            continue
         name, life, *_ = channels[pk]
         rows[name].append((sequence, tag, event, data, key))
         stored[name, life, sequence, tag, data, key] = 0

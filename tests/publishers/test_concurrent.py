@@ -31,8 +31,9 @@ import pytest
 
 from tests.harness.site import Site
 from tests.publishers.ledger import Reader, faults, query
+from tests.publishers.work import CHANNELS
 
-TRANSACTIONS = os.environ.get("SSE_POLLING_TRANSACTIONS", "14")
+TRANSACTIONS = os.environ.get("SSE_POLLING_TRANSACTIONS", "10")
 SEED = os.environ.get("SSE_POLLING_RANDOM", "1")
 PROCESSES, THREADS = 3, 3
 
@@ -59,7 +60,7 @@ def test_what_is_acknowledged_is_stored_once_and_commit_order_is_sequence_order(
             ]
         assert reader.faults == []
         assert [report["error"] for report in reports] == [""] * (PROCESSES * THREADS)
-        assert list(faults(ask, reports)) == []
+        assert list(faults(ask, reports, CHANNELS)) == []
         assert reader.looks > 2
         assert sum(len(report["committed"]) for report in reports) > PROCESSES * THREADS
 

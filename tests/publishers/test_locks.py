@@ -59,9 +59,10 @@ def test_calls_that_name_their_channels_in_opposite_orders_never_deadlock(
     paced = "[(together(start + 0.015 * number), spread(*names)) for number, names in enumerate(calls)]"
     start = time.monotonic() + 0.1
     running = [
-        process.later(paced, calls=mine, start=start) for process, mine in zip(publishers, calls, strict=True)
+        process.later(paced, calls=mine, start=start, deadline=100)
+        for process, mine in zip(publishers, calls, strict=True)
     ]
-    assert [each.result(60) for each in running] == [None, None]
+    assert [each.result(100) for each in running] == [None, None]
     found = stored(shared_postgres, "order.")
     assert len(found) == 60 * 3 + 2
     for name, events in found.items():
@@ -79,7 +80,7 @@ def test_a_channel_that_another_transaction_is_making_is_waited_for(
     later = other.later("spread(c, b, a, data='y')", a=a, b=b, c=c)
     waiting(1)
     one.do(f"{how}()")
-    assert later.result(20) is None
+    assert later.result(30) is None
     first = [(1, "x"), (2, "y")] if how == "commit" else [(1, "y")]
     assert stored(shared_postgres, f"made.{how}.") == {a: first, b: first, c: [(1, "y")]}
 
@@ -97,7 +98,7 @@ def test_of_two_transactions_that_cross_each_other_one_goes_through_and_one_is_u
         process.later("(publish('cross.' + other, mine), commit())", mine=mine, other=other)
         for process, mine, other in zip(publishers, "ab", "ba", strict=True)
     ]
-    outcomes = [each.result(20) for each in crossing]
+    outcomes = [each.result(30) for each in crossing]
     winner = outcomes.index(None)
     assert outcomes[1 - winner] == [OPERATIONAL, "psycopg.errors.DeadlockDetected"]
     letter = "ab"[winner]
@@ -121,14 +122,14 @@ def test_of_two_transactions_that_cross_each_other_one_goes_through_and_one_is_u
 
 def _lock_timeout(process: Publisher, postgres: Postgres, waiting: Waiting, later: Callable[[], Any]) -> Any:
     process.do("execute(\"SET lock_timeout = '30ms'\")")
-    return later().result(20)
+    return later().result(30)
 
 
 def _statement_timeout(
     process: Publisher, postgres: Postgres, waiting: Waiting, later: Callable[[], Any]
 ) -> Any:
     process.do("execute(\"SET statement_timeout = '300ms'\")")
-    return later().result(20)
+    return later().result(30)
 
 
 def _terminated(process: Publisher, postgres: Postgres, waiting: Waiting, later: Callable[[], Any]) -> Any:
@@ -138,7 +139,7 @@ def _terminated(process: Publisher, postgres: Postgres, waiting: Waiting, later:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = 'publishers' AND wait_event_type = 'Lock'"
     )
-    return waits.result(20)
+    return waits.result(30)
 
 
 ERRORS: dict[str, tuple[Any, str]] = {
@@ -238,7 +239,7 @@ def test_under_a_stricter_isolation_level_who_comes_second_is_told_to_try_again(
     later = other.later("spread('level.new', name)", name=name)
     waiting(1)
     one.do("commit()")
-    assert later.result(20) == refused
+    assert later.result(30) == refused
     assert stored(shared_postgres, name) == {name: [*before, (len(before) + 1, "x")]}
     # The first has committed, but after the second began.
     other.do("begin()\nexecute('SELECT count(*) FROM sse_polling_event')")
@@ -265,10 +266,10 @@ result = found
     for process in publishers:
         process.do("options(isolation_level=level)", level=level)
     running = [
-        process._thread.submit(process.do, code, level=level, who=who)
+        process._thread.submit(process.do, code, level=level, who=who, deadline=100)
         for process, who in zip(publishers, "ab", strict=True)
     ]
-    errors = [error for each in running for error in each.result(60)]
+    errors = [error for each in running for error in each.result(100)]
     assert all(error == [OPERATIONAL, "psycopg.errors.SerializationFailure"] for error in errors)
     found = stored(shared_postgres, f"race.{level}.")
     assert len(found) == 60

@@ -144,7 +144,7 @@ def test_a_writer_waits_for_a_commit_that_may_still_arrive(
     writing = behind.later("(writer(channel).write('b'), writer(channel).write('c'))", channel=channel)
     waiting(1)
     line.release()
-    assert writing.result(20) is None
+    assert writing.result(30) is None
     assert [data for _, data in stored(shared_postgres, channel)[channel]] == [*before, "b", "c"]
 
 
@@ -159,7 +159,7 @@ def test_a_writer_waits_until_the_server_has_given_the_transaction_up(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = 'publishers' AND state = 'idle in transaction'"
     )
-    assert flushing.result(20) == [OPERATIONAL, "psycopg.OperationalError"]
+    assert flushing.result(30) == [OPERATIONAL, "psycopg.OperationalError"]
     line.release()
     assert behind.attempt("writer(channel).flush()", channel=channel) is None
     assert stored(shared_postgres, channel) == {channel: [(1, "b")]}
