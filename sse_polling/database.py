@@ -8,6 +8,7 @@ it uses stream writers.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -24,6 +25,8 @@ from .gate import PATIENCE_SECONDS, Gate
 from .models import Event
 
 __all__ = ["ANSWER_SECONDS", "ERRORS", "alias", "data_version", "is_sqlite", "run", "run_writing", "shutdown"]
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,18 +64,25 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
         try:
             answer = await _answer(function, *args, **kwargs)
         except AWAY as error:
-            gate.shut(error)
+            if gate.shut(error):
+                logger.warning("sse_polling does not reach the database; who needs it waits: %s", error)
             if loop.time() >= until:
                 raise
         except ERRORS:
-            gate.open()
+            _opened(gate)
             raise
         except BaseException:
             gate.give_up()
             raise
         else:
-            gate.open()
+            _opened(gate)
             return answer
+
+
+def _opened(gate: Gate) -> None:
+    seconds = gate.open()
+    if seconds is not None:
+        logger.warning("sse_polling reaches the database again, after %.1f s", seconds)
 
 
 def _gate(loop: asyncio.AbstractEventLoop) -> Gate:
@@ -124,7 +134,7 @@ def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P
             connection.ensure_connection()
             line.hold(connection)
         return function(*args, **kwargs)
-    except ERRORS:
+    except BaseException:
         connections.close_all()
         raise
     finally:

@@ -49,9 +49,9 @@ class Line:
     def hold(self, connection: Any) -> None:
         """Take hold of the socket of *connection* (Django's), if it has one and shows it."""
         self.release()
-        descriptor = getattr(getattr(connection.connection, "pgconn", None), "socket", None)
-        if isinstance(descriptor, int) and descriptor >= 0:
-            with suppress(OSError), self._lock:
+        with suppress(Exception):  # psycopg raises its own error for the socket of a connection that is lost
+            descriptor = connection.connection.pgconn.socket
+            with self._lock:
                 self._held = os.dup(descriptor)
 
     def release(self) -> None:

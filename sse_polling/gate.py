@@ -49,24 +49,32 @@ class Gate:
                 pass
         return True
 
-    def open(self) -> None:
-        """Say that the database has answered."""
+    def open(self) -> float | None:
+        """Say that the database has answered; return for how many seconds it was away, if it was."""
         self._trying = False
-        if self.shut_since is not None:
-            self.shut_since = self.reason = None
-            self._pause = FIRST_PAUSE
-            self._opened.set()
+        since, self.shut_since = self.shut_since, None
+        if since is None:
+            return None
+        self.reason = None
+        self._pause = FIRST_PAUSE
+        self._opened.set()
+        return asyncio.get_running_loop().time() - since
 
-    def shut(self, reason: BaseException) -> None:
-        """Say that the database has not answered; the next try is after a pause that grows to 1 s."""
+    def shut(self, reason: BaseException) -> bool:
+        """Say that the database has not answered; return whether that is news.
+
+        The next try is after a pause that grows to 1 s.
+        """
         now = asyncio.get_running_loop().time()
         self._trying = False
-        if self.shut_since is None:
+        is_news = self.shut_since is None
+        if is_news:
             self.shut_since = now
             self._opened.clear()
         self.reason = reason
         self._next_try = now + self._pause * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        return is_news
 
     def give_up(self) -> None:
         """Say that a try came to nothing: it was cancelled, say."""

@@ -157,9 +157,13 @@ class Stream:
                 self._waiter.clear()
                 try:
                     chunk, events = await self._next_chunk()
-                except ERRORS as error:
-                    logger.warning("sse_polling ends a burst, the database does not answer: %r", error)
-                    self.cause = Cause.DATABASE
+                except ERRORS:
+                    self.cause = Cause.DATABASE  # whoever asked it has logged the outage
+                    break
+                except Exception:
+                    # The client keeps its cursor and comes back; a server may leave it hanging for an error.
+                    logger.exception("sse_polling ends a burst of %s early", self.connection.channels)
+                    self.cause = Cause.FAILED
                     break
                 if chunk:
                     self._burst.sent(events=events, size=len(chunk), now=self._clock())
@@ -199,7 +203,7 @@ class Stream:
         return self._burst.full(now) or (self._burst.quiet(now) if idle else None)
 
     def _closing(self) -> bytes:
-        if self.cause is Cause.DATABASE:
+        if self.cause in (Cause.DATABASE, Cause.FAILED):
             return wire.closing(retry_ms=self._next_retry(at_least_ms=DATABASE_RETRY_MS))
         behind = any(reader.position.sequence < reader.live.position.sequence for reader in self._readers)
         last = wire.closing(retry_ms=self._next_retry(behind=behind))

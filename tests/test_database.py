@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -137,8 +138,19 @@ def test_other_databases_and_djangos_own_pool_are_left_alone(vendor: str, option
     assert wrapper.settings_dict is before
 
 
-def test_a_call_without_a_socket_to_reach_is_not_cut() -> None:
+class _Lost:
+    """psycopg's connection once it knows that it is lost."""
+
+    class pgconn:  # noqa: N801 - as it is called there
+        @property
+        def socket(self) -> int:
+            raise RuntimeError("the connection is lost")
+
+
+@pytest.mark.parametrize("below", [None, object(), _Lost(), SimpleNamespace(pgconn=_Lost.pgconn())])
+def test_a_call_without_a_socket_to_reach_is_not_cut(below: Any) -> None:
     line = driver.Line()
+    line.hold(SimpleNamespace(connection=below))
     assert not line.cut()
     line.release()
     line.release()

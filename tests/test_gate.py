@@ -29,6 +29,10 @@ async def shut(one: Gate) -> None:
     one.shut(AWAY)
 
 
+async def opened(one: Gate) -> float | None:
+    return one.open()
+
+
 def test_an_open_gate_lets_everybody_through_at_once(time: Timeless) -> None:
     one = Gate()
     assert time.run(one.enter(), within=0)
@@ -42,7 +46,7 @@ def test_behind_a_shut_gate_one_tries_and_the_others_follow_when_it_opens(time: 
     assert not any(task.done() for task in waiting)
     time.advance(0.05)
     assert [task.done() for task in waiting].count(True) == 1
-    one.open()
+    assert time.run(opened(one)) == pytest.approx(0.05)
     time.settle()
     assert all(task.done() and task.result() for task in waiting)
 
@@ -60,7 +64,7 @@ def test_pauses_between_tries_grow_to_a_second_and_start_anew(time: Timeless) ->
     began = time.time()
     time.run(tries())
     assert [round(at - began, 2) for at in tried] == [0.05, 0.15, 0.35, 0.75, 1.55, 2.55, 3.55, 4.55, 5.55]
-    one.open()
+    time.run(opened(one))
     time.run(shut(one))
     began = time.time()
     assert time.run(one.enter())
@@ -131,6 +135,21 @@ def test_a_database_that_is_mute_costs_a_caller_fifteen_seconds_at_most(time: Ti
     time.advance(15)
     assert isinstance(late.exception(), OperationalError)
     assert time.time() - began < 30
+
+
+def test_an_outage_is_two_lines_in_the_log_however_many_wait(
+    time: Timeless, caplog: pytest.LogCaptureFixture
+) -> None:
+    time.fail = AWAY
+    for _ in range(20):
+        time.start(run(answer))
+    time.advance(30)
+    time.fail = None
+    time.run(run(answer))
+    assert [each.getMessage() for each in caplog.records] == [
+        "sse_polling does not reach the database; who needs it waits: away",
+        "sse_polling reaches the database again, after 30.0 s",
+    ]
 
 
 def test_an_error_that_is_no_outage_passes_at_once_and_shuts_nothing(time: Timeless) -> None:

@@ -329,6 +329,19 @@ def test_a_replay_waits_for_a_lost_database_for_five_seconds(time: Timeless, hub
     assert Reader(time, hub, "a", at=at).through().ended == 0
 
 
+def test_an_error_of_our_own_ends_the_burst_cleanly_and_loses_nothing(
+    time: Timeless, hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """daphne leaves a client hanging for ever when the application fails after its first byte."""
+    at = behind_the_tail(time, hub)
+    time.fail = RuntimeError("a bug")
+    reader = Reader(time, hub, "a", at=at).through()
+    assert (reader.cause, reader.parser.retry_ms, reader.parser.last_event_id) == (Cause.FAILED, 5000, at)
+    assert "ends a burst of ('a',) early" in caplog.text
+    time.fail = None
+    assert Reader(time, hub, "a", at=at).through().data == ["1", "2"]
+
+
 def test_streams_on_a_warm_tail_go_on_while_the_database_is_away(time: Timeless, hub: Hub) -> None:
     at = publish_many("a", range(3))[0].id
     held = Reader(time, hub, "a").read()

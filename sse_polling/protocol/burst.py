@@ -21,6 +21,7 @@ class Cause(enum.StrEnum):
     END = "end"
     DRAIN = "drain"
     DATABASE = "database"
+    FAILED = "failed"
     GONE = "gone"
 
 
