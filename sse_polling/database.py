@@ -133,7 +133,8 @@ def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P
         if connection.connection is None:
             connection.ensure_connection()
             line.hold(connection)
-        return function(*args, **kwargs)
+        with connection.wrap_database_errors:  # not all that a driver raises passes through Django
+            return function(*args, **kwargs)
     except BaseException:
         connections.close_all()
         raise

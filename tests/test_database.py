@@ -112,6 +112,23 @@ def test_a_mute_server_loses_the_pool_no_thread(tmp_path: Path, shared_postgres:
         assert sum("database-reading" in name for name in shell.run(threads)) <= 2
 
 
+def test_a_drivers_own_error_becomes_djangos(shell: Shell) -> None:
+    """psycopg's cursors of the server raise one when they are closed on a lost connection."""
+    said = shell.run(
+        "import psycopg\n"
+        "from sse_polling import database\n"
+        "def fails():\n"
+        "    raise psycopg.OperationalError('consuming input failed')\n"
+        "async def ask():\n"
+        "    try:\n"
+        "        await database._answer(fails)\n"
+        "    except Exception as error:\n"
+        "        return f'{type(error).__module__}.{type(error).__name__}: {error}'\n"
+        "result = loop.run_until_complete(ask())"
+    )
+    assert said == "django.db.utils.OperationalError: consuming input failed"
+
+
 class _Wrapper:
     def __init__(self, vendor: str, options: dict[str, Any]) -> None:
         self.vendor = vendor
