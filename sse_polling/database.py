@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
@@ -24,7 +24,17 @@ from .driver import Line, limit
 from .gate import PATIENCE_SECONDS, Gate
 from .models import Event
 
-__all__ = ["ANSWER_SECONDS", "ERRORS", "alias", "data_version", "is_sqlite", "run", "run_writing", "shutdown"]
+__all__ = [
+    "ANSWER_SECONDS",
+    "ERRORS",
+    "Away",
+    "alias",
+    "data_version",
+    "is_sqlite",
+    "run",
+    "run_writing",
+    "shutdown",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +42,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 ERRORS = (DatabaseError, InterfaceError)
-AWAY = (OperationalError, InterfaceError)
+LOST = (OperationalError, InterfaceError)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 
 _lock = threading.Lock()
 _thread = threading.local()
 _pools: dict[str, ThreadPoolExecutor] = {}
+_suspected = 0.0
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 
 
@@ -53,7 +64,7 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     A connection stays open from call to call. While the database is away one call at a time tries it,
     the others wait, and *function* is called again: for 5 s from the outage's begin, after which calls
     fail at once. Raises Django's ``OperationalError`` or ``InterfaceError`` then, and when there is no
-    answer within 10 s; other errors at once.
+    answer within 10 s; any error that left the connection well passes at once.
     """
     loop = asyncio.get_running_loop()
     gate = _gate(loop)
@@ -63,11 +74,12 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
             raise OperationalError(f"The database has been away for a while: {gate.reason}") from gate.reason
         try:
             answer = await _answer(function, *args, **kwargs)
-        except AWAY as error:
-            if gate.shut(error):
-                logger.warning("sse_polling does not reach the database; who needs it waits: %s", error)
+        except Away as away:
+            _suspect()
+            if gate.shut(away.error):
+                logger.warning("sse_polling does not reach the database; who needs it waits: %s", away.error)
             if loop.time() >= until:
-                raise
+                raise away.error from None
         except ERRORS:
             _opened(gate)
             raise
@@ -77,6 +89,14 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
         else:
             _opened(gate)
             return answer
+
+
+class Away(Exception):
+    """The connection is lost, cannot be had, or is mute; *error* says how, as Django raises it."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def _opened(gate: Gate) -> None:
@@ -98,8 +118,15 @@ async def _answer(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
         async with asyncio.timeout(ANSWER_SECONDS):
             return await _run("reading", line, function, *args, **kwargs)
     except TimeoutError:
+        if not line.began:
+            # The others' queries are slow, or mute: then they will say so themselves.
+            raise OperationalError(f"No database thread was free within {ANSWER_SECONDS:g} s.") from None
         line.cut()  # else its thread would wait on, and the pool run out of threads
-        raise OperationalError(f"The database did not answer within {ANSWER_SECONDS:g} s.") from None
+        raise Away(OperationalError(f"The database did not answer within {ANSWER_SECONDS:g} s.")) from None
+    except asyncio.CancelledError:
+        # Its thread works on for a caller who has gone; nobody else would notice that it waits for ever.
+        asyncio.get_running_loop().call_later(ANSWER_SECONDS, line.cut)
+        raise
 
 
 async def run_writing(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -108,7 +135,10 @@ async def run_writing(function: Callable[P, T], /, *args: P.args, **kwargs: P.kw
     A writer that waits for a channel's lock must not keep this process's readers waiting. Nothing is
     tried twice: who writes decides what an error means.
     """
-    return await _run("writing", Line(), function, *args, **kwargs)
+    try:
+        return await _run("writing", Line(), function, *args, **kwargs)
+    except Away as away:
+        raise away.error from None
 
 
 async def _run(pool: str, line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -117,30 +147,43 @@ async def _run(pool: str, line: Line, function: Callable[P, T], /, *args: P.args
 
 
 def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call *function* on this thread's connection, which is closed after an error.
+    """Call *function* on this thread's connection. Raises :exc:`Away` when that is the error's reason.
 
-    One that was idle for 10 s is tried first, so that a server that went and came back costs no call
-    an error.
+    A connection that was idle for 10 s, or last used before another one failed, is tried first, so that a
+    server that went and came back costs no call an error.
     """
+    line.began = True
     connection = connections[alias()]
     limit(connection)
     line.hold(connection)
     try:
-        if time.monotonic() - getattr(_thread, "used", 0.0) > IDLE_SECONDS:
-            for each in connections.all(initialized_only=True):
-                if each.connection is not None and not each.is_usable():
-                    each.close()
+        used = getattr(_thread, "used", 0.0)
+        if (used < _suspected or time.monotonic() - used > IDLE_SECONDS) and not _is_well(connection):
+            connections.close_all()
         if connection.connection is None:
             connection.ensure_connection()
             line.hold(connection)
         with connection.wrap_database_errors:  # not all that a driver raises passes through Django
             return function(*args, **kwargs)
-    except BaseException:
+    except BaseException as error:
+        away = isinstance(error, LOST) and not _is_well(connection)
         connections.close_all()
+        if away:
+            raise Away(error) from error
         raise
     finally:
         line.release()
         _thread.used = time.monotonic()
+
+
+def _is_well(connection: Any) -> bool:
+    return connection.connection is not None and connection.is_usable()
+
+
+def _suspect() -> None:
+    """Let every thread try its connection before it uses it: one has failed."""
+    global _suspected  # noqa: PLW0603 - of the whole process, as the pools
+    _suspected = time.monotonic()
 
 
 def is_sqlite() -> bool:

@@ -25,26 +25,29 @@ LIMITS = {
 
 
 def limit(connection: Any) -> None:
-    """Let this thread's *connection*, and no other, notice in time that its server has gone.
+    """Make this thread's *connection*, and no other, notice in time that its server has gone.
 
-    What the project's own ``OPTIONS`` say wins. Only PostgreSQL has these options.
+    What the project's own ``OPTIONS`` say wins, but for a pool: a thread that keeps its connection would
+    keep one of the site's. Only PostgreSQL has these options.
     """
     given = connection.settings_dict
-    options = given["OPTIONS"]
-    if connection.vendor == "postgresql" and not options.get("pool") and not LIMITS.keys() <= options.keys():
-        connection.settings_dict = {**given, "OPTIONS": {**LIMITS, **options}}
+    options = {key: value for key, value in given["OPTIONS"].items() if key != "pool"}
+    if connection.vendor == "postgresql" and (wanted := {**LIMITS, **options}) != given["OPTIONS"]:
+        connection.settings_dict = {**given, "OPTIONS": wanted}
 
 
 class Line:
     """The socket of one call's connection, held so that another thread can cut the call off.
 
     A duplicate of the descriptor: the driver may close its own, and the number be another's, at any
-    moment.
+    moment. ``began`` tells whether a thread has taken the call up.
     """
 
     def __init__(self) -> None:
+        self.began = False
         self._lock = threading.Lock()
         self._held: int | None = None
+        self._cut = False
 
     def hold(self, connection: Any) -> None:
         """Take hold of the socket of *connection* (Django's), if it has one and shows it."""
@@ -53,6 +56,8 @@ class Line:
             descriptor = connection.connection.pgconn.socket
             with self._lock:
                 self._held = os.dup(descriptor)
+                if self._cut:
+                    self._shut_down()  # while it was still connecting
 
     def release(self) -> None:
         """Let go of it."""
@@ -61,11 +66,13 @@ class Line:
         if held is not None:
             os.close(held)
 
-    def cut(self) -> bool:
-        """Shut the socket down, which ends the call with an error; False if there is none to reach."""
+    def cut(self) -> None:
+        """Shut the socket down, now or once there is one: the call ends with an error."""
         with self._lock:
-            if self._held is None:
-                return False
+            self._cut = True
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        if self._held is not None:
             with suppress(OSError), socket.socket(fileno=os.dup(self._held)) as held:
                 held.shutdown(socket.SHUT_RDWR)
-        return True

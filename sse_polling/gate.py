@@ -1,7 +1,6 @@
 """The gate before the database: shut while it is away, so that one call tries it and the others wait.
 
-Pure but for the event loop it waits on. Callers that come early in an outage wait for its end; when
-it has lasted, they are sent away at once.
+Callers that come early in an outage wait for its end; when it has lasted, they are sent away at once.
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 from channels.layers import InMemoryChannelLayer, channel_layers
 
@@ -16,16 +19,20 @@ __all__ = [
     "Wake",
     "configured",
     "group_name",
+    "hosts",
     "is_in_memory",
     "own",
     "reason",
     "reset",
     "send",
+    "turn",
 ]
 
 WAKE = "sse_polling.wake"
 PROBE = "sse_polling.probe"
 _REDIS = "channels_redis."
+_own: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 class Wake(NamedTuple):
@@ -41,10 +48,10 @@ class Wake(NamedTuple):
     def of(cls, message: Any) -> Self:
         """Return the wake that *message* is. Raises KeyError, TypeError or ValueError if it is none."""
         return cls(
-            channel=message["channel"],
-            life=message["life"],
+            channel=_text(message["channel"]),
+            life=_text(message["life"]),
             sequence=int(message["sequence"]),
-            tag=message.get("tag", UNKNOWN),  # a process of an older version says none
+            tag=_text(message.get("tag", UNKNOWN)),  # a process of an older version says none
             ends_burst=bool(message.get("ends_burst")),
         )
 
@@ -73,13 +80,25 @@ def reason(error: BaseException) -> str:
 
 
 def own() -> Any:
-    """Return a layer with connections of its own where that is possible, else the shared one.
+    """Return this loop's own layer, with its own connections, where that is possible, else the shared one.
 
     What is wrong with a Redis connection is mended by throwing it away. The site's own consumers
-    must not lose theirs over it, nor wait for a lock that ours holds.
+    must not lose theirs over it, nor wait for a lock that ours holds. One for each loop, for as long as it
+    runs: channels_redis keeps every layer that a loop has used.
     """
     layer = configured()
-    return channel_layers.make_backend(get_config().channel_layer) if _module(layer) else layer
+    if _module(layer) is None:
+        return layer
+    loop = asyncio.get_running_loop()
+    if loop not in _own:
+        _own[loop] = channel_layers.make_backend(get_config().channel_layer)
+    return _own[loop]
+
+
+def hosts() -> int:
+    """Return how many servers the configured layer spreads its groups over."""
+    entry = channel_layers.configs.get(get_config().channel_layer) or {}
+    return max(1, len((entry.get("CONFIG") or {}).get("hosts") or ()))
 
 
 async def send(layer: Any, group: str, message: dict[str, Any]) -> None:
@@ -91,13 +110,27 @@ async def send(layer: Any, group: str, message: dict[str, Any]) -> None:
         await layer.group_send(group, message)
 
 
-async def reset(layer: Any) -> None:
-    """Throw away the connections of a layer that is :func:`own`; the next use makes others."""
+def turn() -> asyncio.Lock:
+    """Return the lock under which this loop's own layer is used: by one subscription after another."""
+    return _turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+
+async def reset(layer: Any, address: str | None, groups: Iterable[str]) -> None:
+    """Let *address* hear no more: throw the connections of an :func:`own` layer away, or leave *groups*."""
     module = _module(layer)
     if module == "pubsub":
         await layer.flush()  # touches nothing but this object, unlike the core layer's, which empties Redis
     elif module == "core":
         await layer.close_pools()
+    elif address is not None:
+        for group in groups:
+            await layer.group_discard(group, address)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {type(value).__name__}")
+    return value
 
 
 def _module(layer: Any) -> str | None:

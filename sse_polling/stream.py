@@ -115,6 +115,7 @@ class Stream:
         self._turn = rng.randrange(len(readers))  # bursts may be too small for every channel to come
         self._last: Entry | None = None
         self._overflow = False
+        self._away = False
         effective = [reader.live.effective(config) for reader in readers]
         limits = BurstLimits.strictest(each.burst for each in effective)
         if finite:
@@ -157,9 +158,6 @@ class Stream:
                 self._waiter.clear()
                 try:
                     chunk, events = await self._next_chunk()
-                except ERRORS:
-                    self.cause = Cause.DATABASE  # whoever asked it has logged the outage
-                    break
                 except Exception:
                     # The client keeps its cursor and comes back; a server may leave it hanging for an error.
                     logger.exception("sse_polling ends a burst of %s early", self.connection.channels)
@@ -198,6 +196,8 @@ class Stream:
             return Cause.END
         if self._last is not None and self._last.ends_burst:
             return Cause.PUBLISHER
+        if self._away:
+            return Cause.DATABASE
         if self._overflow:
             return Cause.BYTES
         return self._burst.full(now) or (self._burst.quiet(now) if idle else None)
@@ -223,7 +223,13 @@ class Stream:
             left = self._burst.events_left - len(parts)
             if room <= 0 or left <= 0:
                 break
-            batch = await next_batch(self._hub, reader.live, reader.position, max_events=left, max_bytes=room)
+            try:
+                batch = await next_batch(
+                    self._hub, reader.live, reader.position, max_events=left, max_bytes=room
+                )
+            except ERRORS:
+                self._away = True  # whoever asked the database has logged it; the other channels go on
+                continue
             for item in batch.items:
                 before = reader.position
                 block = self._block(reader, item)

@@ -11,12 +11,12 @@ import asyncio
 import contextvars
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .layer import PROBE, Wake, group_name, is_in_memory, own, reason, reset, send
+from .layer import PROBE, Wake, group_name, hosts, is_in_memory, own, reason, reset, send, turn
 from .supervisor import Outage
 
 __all__ = ["Subscription"]
@@ -27,6 +27,7 @@ LAYER_TIMEOUT = 5.0
 JOIN_TIMEOUT = 1.0  # while a stream waits for the channel to be read
 PROBE_SECONDS = 2.0
 REJOIN_SECONDS = 30.0
+PROBES_A_HOST = 8  # with two hosts, one of them is missed by all of them once in 30,000 processes
 LOST_PROBES = 3  # then the connections are thrown away
 JOINS = 32  # at once
 
@@ -41,7 +42,7 @@ class Subscription:
     def __init__(
         self,
         *,
-        names: Callable[[], Iterable[str]],
+        names: Callable[[], Collection[str]],
         on_wake: Callable[[Wake], None],
         on_live: Callable[[], None],
     ) -> None:
@@ -54,7 +55,10 @@ class Subscription:
         self._address: str | None = None
         self._joining: dict[str, asyncio.Task[None]] = {}
         self._parting: set[str] = set()
-        self._probes = f"sse_polling.probe.{secrets.token_hex(8)}"
+        # Some for each of the layer's servers, so that none fails unnoticed.
+        token = secrets.token_hex(8)
+        self._probes = [f"sse_polling.probe.{token}.{number}" for number in range(_probes())]
+        self._silent: set[str] = set()  # of which no probe has come back yet
         self._echo = asyncio.Event()
         self._deaf_since: float | None = None
         self._worked = False
@@ -66,11 +70,14 @@ class Subscription:
 
     async def listen(self) -> None:
         """Hear of wakes until cancelled. Raises ``Outage`` when the layer fails, its connections dropped."""
-        if self.layer is None:
-            self.layer = own()
+        async with turn():
+            await self._listen()
+
+    async def _listen(self) -> None:
         self._worked = False
         tasks: list[asyncio.Task[None]] = []
         try:
+            self.layer = own()
             async with asyncio.timeout(LAYER_TIMEOUT):
                 self._address = await self.layer.new_channel()
             loop = asyncio.get_running_loop()
@@ -84,16 +91,17 @@ class Subscription:
             raise Outage(reason(error), worked=self._worked) from error
         finally:
             self.hears = False
-            self._address = None
+            address, self._address = self._address, None
+            groups = [*self._probes, *map(group_name, self.joined)]
             self.joined.clear()
             self._parting.clear()
-            await self._end([*tasks, *self._joining.values()])
+            await self._end([*tasks, *self._joining.values()], address, groups)
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _end(self, tasks: list[asyncio.Task[None]], address: str | None, groups: list[str]) -> None:
         # First the connections: a cancelled receive() of the pubsub layer would talk to a mute Redis.
         with suppress(Exception):
             async with asyncio.timeout(LAYER_TIMEOUT):
-                await reset(self.layer)
+                await reset(self.layer, address, groups)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -117,7 +125,9 @@ class Subscription:
 
     def _heard(self, message: Any) -> None:
         if isinstance(message, dict) and message.get("type") == PROBE:
-            self._echo.set()
+            self._silent.discard(message.get("group", ""))
+            if not self._silent:
+                self._echo.set()
             return
         try:
             wake = Wake.of(message)
@@ -136,14 +146,17 @@ class Subscription:
             if rejoined is None or lost or loop.time() - rejoined >= REJOIN_SECONDS:
                 rejoined = loop.time()
                 async with asyncio.timeout(LAYER_TIMEOUT):
-                    await self.layer.group_add(self._probes, address)
+                    for group in self._probes:
+                        await self.layer.group_add(group, address)
                 await self._join_all(address, list(self._names()))
             else:
                 await self._join_all(address, [name for name in self._names() if name not in self.joined])
             self._echo.clear()
+            self._silent = set(self._probes)
             began = loop.time()
             async with asyncio.timeout(LAYER_TIMEOUT):
-                await send(self.layer, self._probes, {"type": PROBE})
+                for group in self._probes:
+                    await send(self.layer, group, {"type": PROBE, "group": group})
             try:
                 async with asyncio.timeout(PROBE_SECONDS):
                     await self._echo.wait()
@@ -201,9 +214,12 @@ class Subscription:
     async def _join(self, name: str, address: str) -> None:
         async with asyncio.timeout(LAYER_TIMEOUT):
             await self.layer.group_add(group_name(name), address)
-        if self._address == address:
-            self.joined.add(name)
-            self._parting.discard(name)
+        if self._address != address:
+            return
+        self.joined.add(name)
+        self._parting.discard(name)
+        if name not in self._names():
+            self.part(name)  # nobody reads it any more
 
     async def _join_all(self, address: str, names: list[str]) -> None:
         """Join these channels' groups, some at a time. Raises what the layer raises."""
@@ -222,8 +238,14 @@ class Subscription:
             name = self._parting.pop()
             async with asyncio.timeout(LAYER_TIMEOUT):
                 await self.layer.group_discard(group_name(name), self._address)
-            if name in self.joined:
+            if name in self.joined or name in self._joining:
+                self.joined.discard(name)
                 await self.join(name)  # somebody came back for it meanwhile
+
+
+def _probes() -> int:
+    """Return how many probe groups it takes: which server has a group is the layer's secret."""
+    return 1 if (count := hosts()) == 1 else PROBES_A_HOST * count
 
 
 async def _all(joins: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -129,12 +129,23 @@ def test_a_database_that_is_mute_costs_a_caller_fifteen_seconds_at_most(time: Ti
     time.slow = True
     began = time.time()
     calls = [time.start(run(answer)) for _ in range(3)]
+    for number in range(3):
+        time.look(number)  # each is with a thread, and its answer on its way
     time.advance(10.5)
     assert all("did not answer within 10 s" in str(call.exception()) for call in calls)
     late = time.start(run(answer))
     time.advance(15)
     assert isinstance(late.exception(), OperationalError)
     assert time.time() - began < 30
+
+
+def test_a_queue_before_the_threads_is_no_outage(time: Timeless) -> None:
+    time.slow = True
+    call = time.start(run(answer))  # no thread takes it up
+    time.advance(10.5)
+    assert "No database thread was free within 10 s" in str(call.exception())
+    time.slow = False
+    assert time.run(run(answer), within=0) == 42
 
 
 def test_an_outage_is_two_lines_in_the_log_however_many_wait(

@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from channels.layers import InMemoryChannelLayer
 
 from sse_polling import subscription, supervisor
-from sse_polling.layer import PROBE, Wake, group_name
+from sse_polling.layer import PROBE, Wake, configured, group_name, own
 from sse_polling.subscription import Subscription
 from sse_polling.supervisor import supervise
 from tests.timeless import Timeless, timeless
@@ -265,6 +266,108 @@ def test_a_channel_that_is_let_go_is_left_and_one_that_comes_back_meanwhile_is_k
     assert ear.told("b")
 
 
+def test_a_channel_that_is_let_go_while_it_is_joined_is_left_again(
+    time: Timeless, layer: Layer, ear: Ear
+) -> None:
+    add = layer.group_add
+
+    async def slow(group: str, channel: str) -> None:
+        await asyncio.sleep(0.5)
+        await add(group, channel)
+
+    layer.group_add = slow  # type: ignore[method-assign]
+    for number in range(100):
+        ear.names.append(f"idle.{number}")
+        time.start(ear.subscription.join(f"idle.{number}"))
+    del ear.names[2:]
+    for number in range(100):
+        ear.subscription.part(f"idle.{number}")
+    time.advance(4)
+    assert ear.subscription.joined == {"a", "b"}
+    assert len([members for members in layer.groups.values() if members]) == 3  # and the probes'
+
+
+def test_of_several_servers_none_fails_unnoticed(
+    time: Timeless, layer: Layer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "hosts", lambda: 2)
+    ear = Ear(time, layer, ["a"])
+    assert ear.subscription.hears
+    assert len(ear.subscription._probes) == 16
+    send, broken = layer.group_send, ear.subscription._probes[5]
+
+    async def one_is_deaf(group: str, message: dict[str, Any]) -> None:
+        if group != broken:
+            await send(group, message)
+
+    layer.group_send = one_is_deaf  # type: ignore[method-assign]
+    time.advance(5)
+    assert not ear.subscription.hears
+    layer.group_send = send  # type: ignore[method-assign]
+    time.advance(10)
+    assert ear.subscription.hears
+    ear.task.cancel()
+    time.settle()
+
+
+def test_outages_leave_no_address_behind_in_a_layer_that_is_shared(
+    time: Timeless, layer: Layer, ear: Ear
+) -> None:
+    for _ in range(5):
+        receive = layer.receive
+
+        async def dies(channel: str) -> Any:
+            raise RuntimeError("died")
+
+        layer.receive = dies  # type: ignore[method-assign]
+        ear.told()
+        time.advance(0.1)
+        layer.receive = receive  # type: ignore[method-assign]
+        time.advance(6)
+        assert ear.subscription.hears
+    assert {len(members) for members in layer.groups.values() if members} == {1}
+
+
+def test_one_subscription_follows_another_on_the_same_layer(time: Timeless, layer: Layer, ear: Ear) -> None:
+    """A hub that ended for want of readers resets its layer; the next hub must not lose its groups by it."""
+    resetting = asyncio.Event()
+
+    async def reset(*args: Any) -> None:
+        await resetting.wait()
+        layer.channels.clear()
+        layer.groups.clear()
+
+    with mock.patch.object(subscription, "reset", reset):
+        ear.task.cancel()
+        time.settle()
+        other = Ear(time, layer, ["a"])
+        assert not other.subscription.hears
+        resetting.set()
+        time.settle()
+    assert other.subscription.hears
+    assert other.told()
+    other.task.cancel()
+    time.settle()
+
+
+def test_a_loop_has_one_layer_of_its_own_however_many_hubs_it_sees(settings: Any) -> None:
+    """channels_redis wraps the loop's close for each, and keeps them all."""
+    redis = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer"}
+    settings.CHANNEL_LAYERS = {"default": {**redis, "CONFIG": {"hosts": ["redis://127.0.0.1:1/0"]}}}
+
+    async def layers() -> set[int]:
+        return {id(own()) for _ in range(100)}
+
+    assert len(asyncio.run(layers())) == 1
+
+    async def differs() -> bool:
+        return own() is not configured()
+
+    assert asyncio.run(differs())
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    assert not asyncio.run(differs())  # it works by being shared
+
+
 def test_many_groups_are_joined_some_at_a_time(time: Timeless, layer: Layer) -> None:
     at_once, most = 0, 0
     add = layer.group_add
@@ -299,7 +402,7 @@ def test_a_probe_is_no_wake_and_nonsense_is_logged(
     time: Timeless, layer: Layer, ear: Ear, caplog: pytest.LogCaptureFixture
 ) -> None:
     time.run(layer.group_send(group_name("a"), {"type": PROBE}))
-    for nonsense in ({}, {"channel": "a"}, {"channel": "a", "life": "x", "sequence": "?"}):
+    for nonsense in ({}, {"channel": "a"}, {"channel": ["a"], "life": "x", "sequence": 1}):
         time.run(layer.group_send(group_name("a"), {"type": "strange", **nonsense}))
     time.settle()
     assert ear.heard == []

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from unittest import mock
 
-from django.db import connections
+from django.db import OperationalError, connections
 
 from sse_polling import database
 
@@ -80,7 +80,7 @@ class Timeless(Executor):
 
         def call() -> Any:
             if fail is not None:
-                raise fail
+                raise database.Away(fail) if isinstance(fail, OperationalError) else fail
             return function(*args, **kwargs)
 
         job = _Job(call)
