@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from .trial import Verdict
+from .verdict import Verdict
 
 __all__ = ["report"]
 

@@ -16,11 +16,13 @@ from tests.harness.connection import request
 from tests.harness.proxy import Proxy
 
 from .fleet import Fleet
+from .judgement import compare_publishers, compare_readers
 from .publishers import Known
-from .readers import Heard, Line, Pace, Reader
+from .readers import Pace, Reader
 from .streams import BULK, HELD
+from .verdict import Verdict
 
-__all__ = ["BULK_EVENTS", "READERS", "Trial", "Verdict", "run", "trial_on"]
+__all__ = ["BULK_EVENTS", "READERS", "Trial", "run", "trial_on"]
 
 T = TypeVar("T")
 
@@ -32,31 +34,6 @@ CATCH_UP_SECONDS = 60.0
 END_SECONDS = 60.0
 HEARING_SECONDS = 30.0
 BULK_EVENTS = 160
-#: What the app may do within a publisher's on_commit, on a machine that is busy.
-LONGEST_WAKING_SECONDS = 2.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Verdict:
-    """What is reported of a trial."""
-
-    began: float = 0.0
-    healed: float = 0.0
-    #: Seconds from healing until every reader had what was committed by then.
-    recovery: float = 0.0
-    #: Seconds from healing until every server said that the layer wakes it.
-    hearing: float = 0.0
-    events: int = 0
-    read: int = 0
-    reconnects: int = 0
-    #: Seconds from a publish to its arrival, the worst of what was published during the fault, and after.
-    worst_during: float = 0.0
-    worst_after: float = 0.0
-    median: float = 0.0
-    longest_publish: float = 0.0
-    longest_waking: float = 0.0
-    retried_transactions: int = 0
-    longest_retry_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -289,59 +266,11 @@ class Trial:
             reader.close()
         await self.call(lambda: self.fleet.mend(anew=failed))
 
-    # The judgement
-
     def compare(self) -> None:
-        """Assert that what each reader has is the committed history, and what was committed is right."""
-        committed: dict[str, Heard] = {}
-        keys: dict[tuple[str, str], str] = {}
-        for channel in self.channels + self.bulk:
-            rows = self.fleet.store.rows(channel)
-            assert [row.sequence for row in rows] == list(range(1, len(rows) + 1)), f"{channel} is not dense"
-            assert rows[-1].event == "end", f"{channel} is not finished"
-            committed[channel] = history = Heard()
-            for row in rows:
-                history.take((row.id, row.event, row.data), keep=self.keep)
-            keys |= {(channel, row.key): row.id for row in rows if row.key is not None}
-        for reader in self.readers:
-            for channel, heard in reader.heard.items():
-                history = committed[channel]
-                assert heard.lines == history.lines, _difference(reader, heard.lines, history.lines)
-                assert heard.digest.digest() == history.digest.digest(), f"{channel} of {reader.where()}"
-            assert (reader.lost, reader.repeated, reader.gaps, reader.complaints) == (0, 0, 0, [])
-            assert reader.statuses[-1] == 204
-        self._compare_knowledge(keys)
-
-    def _compare_knowledge(self, keys: dict[tuple[str, str], str]) -> None:
-        known = self.known
-        assert not known.died, f"a publisher died: {known.died}"
-        assert not known.unknown, f"given up: {sorted(known.unknown)[:5]}"
-        wrong = {
-            place: (id_, keys.get(place))
-            for place, id_ in known.acknowledged.items()
-            if keys.get(place) != id_
-        }
-        assert not wrong, f"acknowledged with another id than is stored: {list(wrong.items())[:5]}"
-        seen = keys.keys() & (known.rolled_back | self.unseen)
-        assert not seen, f"rolled back and yet stored: {sorted(seen)[:5]}"
-        assert len(known.acknowledged) > 20
-        assert known.longest_waking < LONGEST_WAKING_SECONDS, "on_commit kept a publisher waiting"
-
-    def summary(self, verdict: Verdict) -> Verdict:
-        """Fill in the figures."""
-        during = [late for at, late in self.latencies if verdict.began <= at < verdict.healed]
-        after = [late for at, late in self.latencies if at >= verdict.healed]
-        every = sorted(late for _, late in self.latencies)
-        verdict.worst_during, verdict.worst_after = max(during, default=0.0), max(after, default=0.0)
-        verdict.median = every[len(every) // 2] if every else 0.0
-        verdict.events = len(self.known.acknowledged)
-        verdict.read = sum(reader.events for reader in self.readers)
-        verdict.reconnects = sum(reader.connections - 1 for reader in self.readers)
-        verdict.longest_publish = self.known.longest
-        verdict.longest_waking = self.known.longest_waking
-        verdict.retried_transactions = self.known.retried
-        verdict.longest_retry_ms = max(reader.longest_retry_ms for reader in self.readers)
-        return verdict
+        """Assert that what came is what was committed, and what was committed is what should be."""
+        channels = self.channels + self.bulk
+        keys = compare_readers(self.readers, self.fleet.store, channels, keep=self.keep)
+        compare_publishers(self.known, keys, unseen=self.unseen)
 
 
 @contextlib.asynccontextmanager
@@ -394,7 +323,7 @@ async def run(
         await trial.finish()
         await trial.call(trial.compare)
         _check_rotation(trial, servers)
-        return trial.summary(verdict)
+        return verdict.fill(trial.latencies, trial.known, trial.readers)
 
 
 def _check_rotation(trial: Trial, servers: Sequence[str]) -> None:
@@ -402,14 +331,3 @@ def _check_rotation(trial: Trial, servers: Sequence[str]) -> None:
     for reader in trial.readers:
         assert len(reader.served) > 1 or reader.connections < 4, f"only one served {reader.where()}"
     assert len(set().union(*(reader.served for reader in trial.readers))) == len(servers)
-
-
-def _difference(reader: Reader, found: list[Line], committed: list[Line]) -> str:
-    first = next(
-        (index for index, (one, other) in enumerate(zip(found, committed, strict=False)) if one != other),
-        min(len(found), len(committed)),
-    )
-    return (
-        f"{reader.where()}: {len(found)} events and not {len(committed)}; the first that differs is"
-        f" {found[first : first + 1]} and not {committed[first : first + 1]}"
-    )
