@@ -65,7 +65,7 @@ async def all_servers_restarted(trial: Trial, seconds: float) -> None:
     await trial.pause(0.7)
     await trial.stop_publishing()
     heads = await trial.heads()
-    assert not any(reader.has_reached(heads) for reader in behind), "nobody is behind"
+    assert not all(reader.has_reached(heads) for reader in behind), "nobody is behind"
     kill = trial.rng.random() < 0.5
     await asyncio.gather(*(trial.call(_end, server, kill=kill) for server in trial.fleet.mortal))
     for reader in behind:

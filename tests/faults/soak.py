@@ -37,7 +37,7 @@ FAULTS_IN_A_GENERATION = 6
 TRANSACTIONS_PER_SECOND = 4.0
 #: A fault may not last longer than this part of the time between two.
 LONGEST_FAULT = 0.5
-#: From here on a process is expected to have all that it needs.
+#: At this age a process is expected to have all that it needs.
 SETTLED_SECONDS = 120.0
 #: Below this a slope is noise: a run of ten minutes sees single pages of a heap come and go.
 MOST_GROWTH_MB_A_MINUTE = 0.5
@@ -154,16 +154,21 @@ class Soak:
         say(f"\n{'process':12} {'lived from':>10} {'settled MB':>11} {'last MB':>8} {'MB/minute':>10}")
         mortal = {server.name for server in self.fleet.mortal}
         for name, memory in self.memories.items():
-            settled = [sample for sample in memory.samples if sample[0] >= SETTLED_SECONDS]
+            born = memory.samples[0][0] if memory.samples else 0.0
+            settled = [sample for sample in memory.samples if sample[0] >= born + SETTLED_SECONDS]
             if len(settled) < 2:
-                continue
+                continue  # a fault ended it, and it has not lived long since
             per_minute = slope(settled) * 60 / 2**20
             say(
-                f"{name:12} {memory.samples[0][0]:8.0f} s {settled[0][1] / 2**20:11.1f}"
+                f"{name:12} {born:8.0f} s {settled[0][1] / 2**20:11.1f}"
                 f" {settled[-1][1] / 2**20:8.1f} {per_minute:+10.3f}"
             )
-            # A process that a fault has ended has only just begun to settle.
-            if name not in mortal and self.minutes >= 8 and per_minute > MOST_GROWTH_MB_A_MINUTE:
+            # What lived for a few minutes only tells too little.
+            if (
+                name not in mortal
+                and settled[-1][0] - settled[0][0] > 300
+                and per_minute > MOST_GROWTH_MB_A_MINUTE
+            ):
                 grew.append(f"{name} grew by {per_minute:.2f} MB a minute")
         say(f"the soak itself takes {_own_memory() / 2**20:.0f} MB")
         return grew
