@@ -10,28 +10,26 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from . import history
-from .conf import Config, get_config
+from .comparing import Comparison
+from .conf import get_config
 from .connections import registry
-from .database import ERRORS, data_version, is_sqlite, run
-from .history import ChannelState, Reading
+from .database import ERRORS, run
 from .layer import Wake
 from .live import LiveChannel, Waiter
-from .protocol.cursor import NOWHERE, same_tag
-from .protocol.tail import Tail
+from .protocol.cursor import same_tag
 from .subscription import Subscription
 from .supervisor import supervise
+from .tails import Tails
 from .trimmer import keep_trimmed
 
 __all__ = ["Hub", "hubs", "poke"]
 
 logger = logging.getLogger(__name__)
 
-DATA_VERSION_SECONDS = 0.1
 JUDGE_SECONDS = 0.1
 LAYER_PAUSE_SECONDS = 5.0  # at most, between two tries to reach the layer
 
@@ -45,17 +43,14 @@ class Hub:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.bytes = 0
         self.subscription = Subscription(
-            names=lambda: self._channels, on_wake=self.wake, on_live=self._catch_up
+            names=lambda: self.tails.names, on_wake=self.wake, on_live=self._catch_up
         )
-        self._channels: OrderedDict[str, LiveChannel] = OrderedDict()
+        self.tails = Tails(on_forget=self.subscription.part)
+        self.comparison = Comparison(
+            self.tails, on_change=self._request, in_memory=lambda: self.subscription.in_memory
+        )
         self._tasks: list[asyncio.Task[None]] = []
-        self._data_versions: dict[int, int] = {}
-        self._empty_since: float | None = None
-        self._catching_up = Waiter()
-        self._compared = False
-        self._unknown: OrderedDict[str, LiveChannel] = OrderedDict()  # those nobody published to
 
     @classmethod
     def current(cls) -> Hub:
@@ -73,7 +68,7 @@ class Hub:
         self._tasks = [
             supervise("layer", self.subscription.listen, longest=LAYER_PAUSE_SECONDS),
             supervise("sync", self._sync),
-            supervise("data-version", self._watch_data_version),
+            supervise("data-version", self.comparison.watch_data_version),
             supervise("trim", keep_trimmed),
         ]
 
@@ -86,14 +81,14 @@ class Hub:
         """
         if self.subscription.hears:
             return "live"
-        return "polling" if self._compared else "down"
+        return "polling" if self.comparison.works else "down"
 
     def stop(self) -> None:
         """End the hub's tasks; streams that are open fall asleep. For tests and idle loops."""
         hubs.pop(self.loop, None)
         for task in self._tasks:
             task.cancel()
-        for live in self._channels.values():
+        for live in self.tails:
             if live.worker is not None:
                 live.worker.cancel()
 
@@ -104,15 +99,10 @@ class Hub:
 
         *waiter* is attached to each first, so that none is forgotten or grows unnoticed meanwhile.
         """
-        now = self.loop.time()
+        now, limits = self.loop.time(), get_config().tail
         found = []
         for name in names:
-            live = self._channels.get(name)
-            if live is None:
-                live = self._channels[name] = LiveChannel(name, now)
-                self._bound_unknown(get_config().tail.max_unknown_channels)
-            self._channels.move_to_end(name)
-            live.used = now
+            live = self.tails.use(name, now=now, limits=limits)
             if waiter is not None:
                 live.waiters.add(waiter)
             found.append(live)
@@ -121,18 +111,14 @@ class Hub:
             await asyncio.gather(*(self.refresh(live) for live in cold))
         return found
 
-    def _bound_unknown(self, most: int) -> None:
-        for live in list(self._unknown.values())[: max(0, len(self._unknown) - most)]:
-            self._forget(live)
-
     def known(self, name: str) -> LiveChannel | None:
         """Return the channel if this hub has it, loaded or not."""
-        return self._channels.get(name)
+        return self.tails.get(name)
 
     def leave(self, names: Iterable[str], waiter: Waiter) -> None:
         """Detach *waiter* from the channels it was opened with. Idempotent, from any thread."""
         for name in names:
-            live = self._channels.get(name)
+            live = self.tails.get(name)
             if live is not None:
                 live.waiters.discard(waiter)
                 live.used = self.loop.time()
@@ -153,7 +139,7 @@ class Hub:
 
     def wake(self, wake: Wake) -> None:
         """Learn that an event was committed. A wake may be lost, repeated, late: all harmless."""
-        live = self._channels.get(wake.channel)
+        live = self.tails.get(wake.channel)
         if live is None:
             return
         known, tail = live.position, live.tail
@@ -201,147 +187,40 @@ class Hub:
             live.pending = None
 
     async def _read_once(self, live: LiveChannel) -> None:
-        config = get_config()
+        limits = get_config().tail
         if live.name not in self.subscription.joined and self.subscription.hears:
             # Register first, then look: an event between the two wakes us again.
             await self.subscription.join(live.name)
         known = live.position if live.state is not None else None
-        limits = config.tail
         reading = await run(
             history.look, live.name, known, max_events=limits.max_events, max_bytes=limits.max_bytes
         )
-        self._apply(live, reading, config)
+        self.tails.apply(live, reading, limits)
 
-    def _apply(self, live: LiveChannel, reading: Reading, config: Config) -> None:
-        before = live.position
-        limits = config.tail
-        tail = live.tail
-        self.bytes -= tail.bytes if tail is not None else 0
-        state = reading.state
-        if state is None:
-            tail = Tail(max_events=limits.max_events, max_bytes=limits.max_bytes)
-        elif tail is None or reading.fresh:
-            base = state.head - len(reading.events)
-            tail = Tail(
-                max_events=limits.max_events,
-                max_bytes=limits.max_bytes,
-                base=base,
-                base_tag=state.head_tag if base == state.head else "-",
-            )
-        for event in reading.events:
-            tail.append(event)
-        if state is None:
-            self._unknown[live.name] = live
-        else:
-            self._unknown.pop(live.name, None)
-        live.state, live.tail = state, tail
-        self.bytes += tail.bytes
-        self._shrink(limits.total_bytes, keep=live)
-        if live.position != before or reading.fresh:
-            live.notify()
-
-    def _shrink(self, total: int, *, keep: LiveChannel) -> None:
-        """Empty the least recently used tails until all together fit; their readers use the database."""
-        for live in self._channels.values():
-            if self.bytes <= total:
-                return
-            if live.tail is not None and live is not keep:
-                self.bytes -= live.tail.bytes
-                live.tail.clear()
-        if self.bytes > total and keep.tail is not None:
-            self.bytes -= keep.tail.bytes
-            keep.tail.clear()
+    # Side tasks
 
     def _catch_up(self) -> None:
         """Notice what grew while nobody told: with one comparison, not with a reading for each channel."""
-        for live in self._channels.values():
+        for live in self.tails:
             # A reading that is on its way began before the channel was joined.
             if live.tail is None or live.is_read or live.name not in self.subscription.joined:
                 self._request(live)
-        self._catching_up.set()
-
-    # Comparing heads
+        self.comparison.want()
 
     async def _sync(self) -> None:
         while True:
-            await self._catching_up.wait(get_config().sync_seconds)
-            self._catching_up.clear()
+            await self.comparison.due(get_config().sync_seconds)
             registry.reap()
-            try:
-                await self.compare()
-            except ERRORS:
-                self._compared = False
-            else:
-                self._compared = True
-            self._tidy()
-            if self._unused():
+            await self.comparison.attempt()
+            now, limits = self.loop.time(), get_config().tail
+            self.tails.tidy(now=now, limits=limits)
+            if self.tails.empty_for(now) > limits.idle_seconds:
                 self.stop()
-
-    async def compare(self) -> None:
-        """Compare every tail's head with the database's and read those that differ."""
-        loaded = [live for live in self._channels.values() if live.tail is not None]
-        seen = {live.name: (live, live.position, live.state) for live in loaded}
-        if not seen:
-            return
-        states = await run(history.states, list(seen))
-        for name, (live, position, known) in seen.items():
-            state = states.get(name)
-            found = state.position if state is not None else NOWHERE
-            if found != position or _wishes(state) != _wishes(known):
-                self._request(live)
-
-    async def _watch_data_version(self) -> None:
-        """Notice what another process wrote to the same SQLite file, where no layer tells it."""
-        while True:
-            await asyncio.sleep(DATA_VERSION_SECONDS)
-            if not self.subscription.in_memory or not is_sqlite():
-                continue
-            if not any(live.waiters for live in self._channels.values()):
-                continue
-            with suppress(*ERRORS):
-                thread, version = await run(data_version)
-                # A connection's first version counts too: what was written before it, nobody told.
-                if self._data_versions.get(thread) != version:
-                    await self.compare()
-                    self._data_versions[thread] = version
-
-    def _tidy(self) -> None:
-        """Let go of channels that nobody has read for a while."""
-        limits = get_config().tail
-        now = self.loop.time()
-        free = [live for live in self._channels.values() if not live.waiters and not live.is_read]
-        for live in free:
-            if now - live.used > limits.idle_seconds:
-                self._forget(live)
-
-    def _forget(self, live: LiveChannel) -> None:
-        if live.waiters or live.is_read or self._channels.get(live.name) is not live:
-            return
-        del self._channels[live.name]
-        self._unknown.pop(live.name, None)
-        if live.tail is not None:
-            self.bytes -= live.tail.bytes
-        self.subscription.part(live.name)
-
-    def _unused(self) -> bool:
-        return self._idle_for() > get_config().tail.idle_seconds
-
-    def _idle_for(self) -> float:
-        if self._channels:
-            self._empty_since = None
-            return 0
-        if self._empty_since is None:
-            self._empty_since = self.loop.time()
-        return self.loop.time() - self._empty_since
 
 
 def _retrieved(future: asyncio.Future[None]) -> None:
     if not future.cancelled():
         future.exception()
-
-
-def _wishes(state: ChannelState | None) -> tuple[object, ...]:
-    return () if state is None else (state.preset, state.max_events, state.max_age_seconds)
 
 
 def poke(wakes: Sequence[Wake]) -> None:

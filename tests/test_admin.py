@@ -218,7 +218,7 @@ async def test_what_is_set_holds_without_a_restart(
     settings.SSE_POLLING = {"SYNC_SECONDS": 60}
     if not told:
         monkeypatch.setattr("sse_polling.admin.channels.look_again", lambda names: None)
-        monkeypatch.setattr("sse_polling.hub.DATA_VERSION_SECONDS", 60)
+        monkeypatch.setattr("sse_polling.comparing.DATA_VERSION_SECONDS", 60)
 
     def log_in() -> Client:
         publish("log", "x")
@@ -235,7 +235,7 @@ async def test_what_is_set_holds_without_a_restart(
         assert (before.preset, before.retention.max_events) == ("balanced", 10_000)
         await sync_to_async(save)(client, "log", preset="live", max_events=5)
         if not told:
-            await hub.compare()
+            await hub.comparison.compare()
         for _ in range(200):
             if live.effective(config).preset == "live":
                 break

@@ -123,7 +123,8 @@ async def test_a_database_that_goes_in_mid_stream_ends_the_burst_with_a_longer_r
     for number in range(3):
         await sync_to_async(publish)("a", str(number))
     given = await answer(Request("last_event_id=earliest"), ["a"], several=False)
-    live = Hub.current()._channels["a"]
+    live = Hub.current().known("a")
+    assert live is not None
     assert live.tail is not None
     live.tail.clear()  # what follows must come from the database
 
@@ -181,7 +182,7 @@ async def test_a_stream_that_is_never_iterated_is_given_back_by_closing_it() -> 
     given.stream.close()
     given.stream.close()
     assert len(registry) == 0
-    assert not Hub.current()._channels["a"].waiters
+    assert not any(live.waiters for live in Hub.current().tails)
 
 
 async def test_a_busy_channel_does_not_starve_another_on_the_same_stream(settings: Any) -> None:

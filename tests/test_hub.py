@@ -1,4 +1,4 @@
-"""The hub: wakes, one reading for all, holes, comparison of heads, tasks that die, and its bounds."""
+"""The hub: wakes, one reading for all, holes, and tasks that die."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from django.db import OperationalError
 from django.test import override_settings
 
-from sse_polling import finish, history, hub, publish, publish_many, supervisor
+from sse_polling import comparing, finish, history, hub, publish, publish_many, supervisor
+from sse_polling.comparing import Comparison
 from sse_polling.conf import get_config
 from sse_polling.history import looking
 from sse_polling.hub import Hub
@@ -264,64 +265,15 @@ def test_more_than_a_tail_holds_starts_it_anew(time: Timeless, one: Hub) -> None
 
 
 @pytest.mark.parametrize("known", [0, 1, 3])
-def test_comparing_heads_notices_every_lost_wake(time: Timeless, one: Hub, known: int) -> None:
+def test_comparing_heads_brings_what_a_lost_wake_did_not(time: Timeless, one: Hub, known: int) -> None:
     """Also on a channel that nobody had published to, whose tail is empty."""
     if known:
         publish_many("a", range(known))
     live = opened(time, one)
     publish("a", "lost")
-    time.run(one.compare())
+    time.run(one.comparison.compare())
     time.settle()
     assert tail_of(live)[-1] == "lost"
-
-
-def test_comparing_heads_notices_a_lost_wake_behind_a_tail_that_was_emptied(time: Timeless, one: Hub) -> None:
-    publish_many("a", range(3))
-    live = opened(time, one)
-    assert live.tail is not None
-    live.tail.clear()
-    publish("a", "lost")
-    time.run(one.compare())
-    time.settle()
-    assert tail_of(live) == ["lost"]
-
-
-def test_comparing_heads_is_one_query_for_all(time: Timeless, one: Hub) -> None:
-    for name in "abcdef":
-        publish(name, "0")
-        opened(time, one, name)
-    before = time.queries
-    time.run(one.compare())
-    assert time.queries == before + 1
-
-
-def test_comparing_heads_notices_another_history_of_the_same_length(time: Timeless, one: Hub) -> None:
-    publish_many("a", range(3))
-    live = opened(time, one)
-    Event.objects.filter(sequence=3).update(tag="other", data="other")
-    Channel.objects.update(head_tag="other")
-    time.run(one.compare())
-    time.settle()
-    assert tail_of(live) == ["0", "1", "other"]
-
-
-def test_comparing_heads_notices_a_channel_that_is_gone(time: Timeless, one: Hub) -> None:
-    publish("a", "0")
-    live = opened(time, one)
-    list(history.erase("a"))
-    time.run(one.compare())
-    time.settle()
-    assert live.state is None
-    assert tail_of(live) == []
-
-
-def test_an_operators_wish_is_noticed(time: Timeless, one: Hub) -> None:
-    publish("a", "0")
-    live = opened(time, one)
-    Channel.objects.update(preset="live")
-    time.run(one.compare())
-    time.settle()
-    assert live.effective(get_config()).preset == "live"
 
 
 # Another history under a tail
@@ -354,59 +306,6 @@ def test_a_hole_in_the_table_never_becomes_a_hole_in_a_tail(time: Timeless, one:
 # Bounds
 
 
-def test_all_tails_together_are_bounded_and_the_least_used_go_first(time: Timeless, one: Hub) -> None:
-    with override_settings(SSE_POLLING={"TAIL": {"total_bytes": 10_000}}):
-        for name in "abc":
-            publish(name, "x" * 1000)
-            opened(time, one, name)
-        live = {name: each for name, each in one._channels.items() if each.tail is not None}
-        assert one.bytes <= 10_000
-        assert [name for name in "abc" if tail_of(live[name])] == ["b", "c"]
-        publish("b", "x" * 9000)
-        wake(one, "b", sequence=2)
-        time.settle()
-    assert one.bytes == sum(each.tail.bytes for each in one._channels.values() if each.tail) == 0
-    assert live["b"].position.sequence == 2
-
-
-def test_channels_that_nobody_published_to_are_bounded(time: Timeless, one: Hub) -> None:
-    with override_settings(SSE_POLLING={"TAIL": {"max_unknown_channels": 3}}):
-        held = opened(time, one, "held")
-        held.waiters.add(Waiter())
-        for number in range(20):
-            opened(time, one, f"unknown.{number}")
-        assert len(one._channels) <= 5
-        assert one._channels["held"] is held
-        held.waiters.clear()
-
-
-def test_a_channel_that_was_published_to_is_no_longer_one_of_them(time: Timeless, one: Hub) -> None:
-    opened(time, one, "a")
-    publish("a", "0")
-    wake(one, sequence=1)
-    time.settle()
-    with override_settings(SSE_POLLING={"TAIL": {"max_unknown_channels": 1}}):
-        for number in range(5):
-            opened(time, one, f"unknown.{number}")
-    assert "a" in one._channels
-
-
-def test_channels_that_nobody_reads_are_let_go_and_what_they_held_is_given_back(
-    time: Timeless, one: Hub
-) -> None:
-    publish("a", "0")
-    publish("b", "0")
-    opened(time, one, "a")
-    held = opened(time, one, "b")
-    held.waiters.add(Waiter())
-    time.advance(121)
-    one._tidy()
-    assert list(one._channels) == ["b"]
-    assert held.tail is not None
-    assert one.bytes == held.tail.bytes
-    held.waiters.clear()
-
-
 @pytest.mark.parametrize("published", [True, False])
 def test_a_channel_let_go_while_it_was_read_leaves_nothing_behind(
     time: Timeless, one: Hub, published: bool
@@ -417,14 +316,13 @@ def test_a_channel_let_go_while_it_was_read_leaves_nothing_behind(
     task = time.start(one.open(["a"]))
     task.cancel()
     time.advance(200)
-    one._tidy()
+    one.tails.tidy(now=time.time(), limits=get_config().tail)
     time.slow = False
     time.settle()
-    assert one.bytes == sum(each.tail.bytes for each in one._channels.values() if each.tail is not None)
-    assert set(one._unknown) <= set(one._channels)
+    assert one.tails.bytes == sum(each.tail.bytes for each in one.tails if each.tail is not None)
     time.advance(200)
-    one._tidy()
-    assert (one.bytes, len(one._channels), len(one._unknown)) == (0, 0, 0)
+    one.tails.tidy(now=time.time(), limits=get_config().tail)
+    assert (one.tails.bytes, len(one.tails)) == (0, 0)
 
 
 # Judging
@@ -492,7 +390,7 @@ def test_a_strange_message_is_logged_and_the_listening_goes_on(
 
 
 def test_a_lost_wake_costs_seconds(time: Timeless, running: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "DATA_VERSION_SECONDS", 10**9)
+    monkeypatch.setattr(comparing, "DATA_VERSION_SECONDS", 10**9)
     time.advance(1)  # the pause that had begun
     live = opened(time, running)
     before = time.time()
@@ -562,6 +460,10 @@ def test_a_channel_that_loads_while_the_hub_goes_live_is_joined(
     assert live.name in running.subscription.joined
 
 
+def test_before_its_first_comparison_it_is_not_down(one: Hub) -> None:
+    assert one.state == "polling"
+
+
 def test_its_state_says_how_it_learns_of_events(
     time: Timeless, running: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -594,7 +496,9 @@ def test_what_grew_while_nobody_told_is_found_by_one_comparison(time: Timeless, 
     before = time.queries
     running._catch_up()
     time.settle()
-    assert running._channels["c.7"].position.tag == "other"
+    live = running.known("c.7")
+    assert live is not None
+    assert live.position.tag == "other"
     assert time.queries - before <= 3  # the comparison, one reading, and a look at data_version
 
 
@@ -643,8 +547,8 @@ def test_the_tasks_run_in_a_context_of_their_own(time: Timeless, monkeypatch: py
 
     monkeypatch.setattr(Subscription, "listen", look)
     monkeypatch.setattr(hub, "keep_trimmed", lambda: look(None))
-    for work in ("_sync", "_watch_data_version"):
-        monkeypatch.setattr(Hub, work, look)
+    monkeypatch.setattr(Hub, "_sync", look)
+    monkeypatch.setattr(Comparison, "watch_data_version", look)
 
     async def serve() -> None:
         request.set("a request's own")

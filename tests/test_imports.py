@@ -29,6 +29,8 @@ LINES: list[tuple[str, ...]] = [
     ("live",),
     ("layer",),
     ("subscription",),
+    ("tails",),
+    ("comparing",),
     ("trimmer",),
     ("hub",),
     ("replay",),

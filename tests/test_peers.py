@@ -69,7 +69,7 @@ def test_an_event_between_reading_the_history_and_following_it_is_not_lost(
     task.result()
     reader = Reader(time, hub, "a", at="earliest").read()
     if not heard:
-        time.run(hub.compare())
+        time.run(hub.comparison.compare())
         time.settle()
     assert numbers(reader) == [0, 1, 2, 3]
 
@@ -203,7 +203,7 @@ def test_streams_leave_no_task_behind(time: Timeless, hub: Hub) -> None:
         Reader(time, hub, "a", at="earliest").read()
     time.advance(60)
     assert len(asyncio.all_tasks(time.loop)) == before
-    assert not hub._channels["a"].waiters
+    assert not any(live.waiters for live in hub.tails)
 
 
 def test_a_held_stream_is_one_coroutine_and_no_queue(time: Timeless, hub: Hub) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from sse_polling import database
+from sse_polling.conf import get_config
 from sse_polling.publishing import Draft
 from tests.property.world import CHANNELS, TEXTS, Client, World
 
@@ -143,7 +144,7 @@ class Promise(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.1, 0.6, 3, 200]), where=hubs)
     def time_passes(self, seconds: float, where: int) -> None:
         self.world.time.advance(seconds)
-        self.world.hubs[where]._tidy()
+        self.world.hubs[where].tails.tidy(now=self.world.time.time(), limits=get_config().tail)
 
     @rule(slow=st.booleans())
     def the_database_is_slow(self, slow: bool) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from sse_polling import hub, publishing, replay, stream
+from sse_polling import comparing, hub, publishing, replay, stream
 from sse_polling.history import appending, looking
 from sse_polling.protocol import tail
 
@@ -56,10 +56,10 @@ PLANTED: dict[str, list[Edit]] = {
         (looking, "_follow", "same_tag(known.tag, state.head_tag)", "True"),
     ],
     "heads are compared by sequence alone": [
-        (hub.Hub, "compare", "found != position", "found.sequence != position.sequence"),
+        (comparing.Comparison, "compare", "found != position", "found.sequence != position.sequence"),
     ],
     "heads are compared where a tail holds something": [
-        (hub.Hub, "compare", "if live.tail is not None", "if live.tail"),
+        (comparing.Comparison, "compare", "if live.tail is not None", "if live.tail"),
     ],
     "a stale tail is believed": [(replay, "_from_database", "if not known and not judged:", "if False:")],
     "the page is read again from the cursor itself": [

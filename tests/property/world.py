@@ -403,7 +403,7 @@ class World:
     # Processes
 
     def compare(self, where: int) -> None:
-        task = self.time.start(self.hubs[where].compare())
+        task = self.time.start(self.hubs[where].comparison.compare())
         if task.done() and not task.cancelled() and task.exception() is not None:
             assert isinstance(task.exception(), OperationalError)
 
@@ -424,7 +424,7 @@ class World:
             if not _is_end(model.now.head):
                 self.publish([Draft("short", channel=name)])  # and every wake of it is lost
         for where in range(len(self.hubs)):
-            self.time.run(self.hubs[where].compare())
+            self.time.run(self.hubs[where].comparison.compare())
         for number, client in enumerate(self.clients):
             client.cut()
             quiet = 0
@@ -442,9 +442,7 @@ class World:
             )
         assert len(self.registry) == 0
         for each in self.hubs:
-            assert not any(live.waiters for live in each._channels.values()), (
-                "a stream left its waiter behind"
-            )
+            assert not any(live.waiters for live in each.tails), "a stream left its waiter behind"
 
 
 def _is_end(node: Any) -> bool:
