@@ -25,7 +25,8 @@ does it again), Redis was killed for a second, and this is what was reported:
 - wakes trusted as data, only the event that was told is added: "b:7 after 5", an event lost
 - the sequence is the primary key, without the row's lock: "a:7 after 0", or a gap where another
   transaction had taken a number
-- replay, then register: "a:30 after 28", an event that came between the two is lost
+- replay, then register: "a:30 after 28", an event that came between the two is lost; or a cursor that moves
+  over an event that was not sent
 - nobody supervises the receiving task: "not every server hears of the layer again"; every event still
   came, since heads are compared with the database
 """
