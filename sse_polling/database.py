@@ -79,7 +79,7 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
             if gate.shut(away.error):
                 logger.warning("sse_polling does not reach the database; who needs it waits: %s", away.error)
             if loop.time() >= until:
-                raise away.error from None
+                raise away.error  # noqa: B904 - it has a cause already, the driver's error
         except ERRORS:
             _opened(gate)
             raise
@@ -138,7 +138,7 @@ async def run_writing(function: Callable[P, T], /, *args: P.args, **kwargs: P.kw
     try:
         return await _run("writing", Line(), function, *args, **kwargs)
     except Away as away:
-        raise away.error from None
+        raise away.error  # noqa: B904 - as above
 
 
 async def _run(pool: str, line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
