@@ -40,8 +40,13 @@ _LOOP = "import asyncio, builtins; builtins.loop = asyncio.new_event_loop()"
 
 
 @pytest.fixture
-def shell(tmp_path: Path, shared_postgres: Postgres, request: pytest.FixtureRequest) -> Any:
-    name = f"database{abs(hash(request.node.name))}"
+def name(request: pytest.FixtureRequest) -> str:
+    """The test's own database on the server that all share."""
+    return f"database{abs(hash(request.node.name))}"
+
+
+@pytest.fixture
+def shell(tmp_path: Path, shared_postgres: Postgres, name: str) -> Any:
     with Shell(Site(tmp_path, database=shared_postgres.create(name))) as made:
         made.run(_LOOP)
         yield made
@@ -52,10 +57,10 @@ def ask(shell: Shell, count: int = 1) -> list[tuple[str, float]]:
 
 
 def test_a_server_that_cut_its_clients_off_costs_no_call_an_error(
-    shell: Shell, shared_postgres: Postgres
+    shell: Shell, shared_postgres: Postgres, name: str
 ) -> None:
     assert [said for said, _ in ask(shell, 4)] == ["ok"] * 4
-    shared_postgres.disconnect_all()
+    shared_postgres.disconnect_all(name)
     assert [said for said, _ in ask(shell, 4)] == ["ok"] * 4
 
 
@@ -173,13 +178,13 @@ def test_a_statement_that_the_database_refuses_is_no_outage(shell: Shell) -> Non
 
 
 def test_connections_cut_again_and_again_give_djangos_errors_or_none(
-    shell: Shell, shared_postgres: Postgres
+    shell: Shell, shared_postgres: Postgres, name: str
 ) -> None:
     cutting = threading.Event()
 
     def cut() -> None:
         while not cutting.is_set():
-            shared_postgres.disconnect_all()
+            shared_postgres.disconnect_all(name)
 
     thread = threading.Thread(target=cut)
     thread.start()

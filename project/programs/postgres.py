@@ -159,20 +159,27 @@ class Postgres(Process):
             cursor = connection.execute(sql)
             return cursor.fetchall() if cursor.description else []
 
-    def connections(self) -> int:
-        """Count the clients' connections, the harness's own left out."""
+    def connections(self, database: str | None = None) -> int:
+        """Count the clients' connections, to one database or to all, the harness's own left out."""
         rows = self.query(
-            "SELECT count(*) FROM pg_stat_activity"
+            "SELECT datname FROM pg_stat_activity"
             " WHERE backend_type = 'client backend' AND application_name <> 'harness'"
         )
-        return int(rows[0][0])
+        return sum(database in (None, name) for (name,) in rows)
 
-    def disconnect_all(self) -> None:
-        """Cut every client's connection, as a failover does."""
-        self.query(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
+    def disconnect_all(self, database: str | None = None) -> None:
+        """Cut every client's connection, to one database or to all, as a failover does."""
+        if database is None:
+            self.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+        else:
+            self.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                database=database,
+            )
 
     def remove(self) -> None:
         """Stop the server and delete its data."""

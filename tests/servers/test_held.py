@@ -89,9 +89,10 @@ async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_desc
     door: Door,
     kind: Kind,
 ) -> None:
+    database = f"held_{door}_{kind}"
     site = Site(
         tmp_path,
-        database=shared_postgres.create(f"held_{door}_{kind}"),
+        database=shared_postgres.create(database),
         sse_polling={
             "AUTHORIZE": "sse_polling.access.authenticated",
             # At the view every request asks for its session and its user: that is what threads keep.
@@ -113,12 +114,12 @@ async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_desc
         assert server.sockets() >= STREAMS
 
         await eventually(lambda: server.threads() < 16, what="fewer than 16 threads")
-        await eventually(lambda: shared_postgres.connections() <= 2, what="two database connections")
+        await eventually(lambda: shared_postgres.connections(database) <= 2, what="two database connections")
         await asyncio.sleep(0.5)  # and it stays so
         figures["threads"] = server.threads()
-        figures["database connections"] = shared_postgres.connections()
+        figures["database connections"] = shared_postgres.connections(database)
         assert server.threads() < 16
-        assert shared_postgres.connections() <= 2
+        assert shared_postgres.connections(database) <= 2
 
         await asyncio.to_thread(
             server.publish, channel, events=[{"data": "a"}, {"data": "b", "ends_burst": True}]
