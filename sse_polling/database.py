@@ -80,6 +80,9 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
                 logger.warning("sse_polling does not reach the database; who needs it waits: %s", away.error)
             if loop.time() >= until:
                 raise away.error  # noqa: B904 - it has a cause already, the driver's error
+        except _Busy:
+            gate.give_up()
+            raise
         except ERRORS:
             _opened(gate)
             raise
@@ -97,6 +100,10 @@ class Away(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class _Busy(OperationalError):
+    """No thread took the call up, which says nothing about the database itself."""
 
 
 def _opened(gate: Gate) -> None:
@@ -120,7 +127,7 @@ async def _answer(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     except TimeoutError:
         if not line.began:
             # The others' queries are slow, or mute: then they will say so themselves.
-            raise OperationalError(f"No database thread was free within {ANSWER_SECONDS:g} s.") from None
+            raise _Busy(f"No database thread was free within {ANSWER_SECONDS:g} s.") from None
         line.cut()  # else its thread would wait on, and the pool run out of threads
         raise Away(OperationalError(f"The database did not answer within {ANSWER_SECONDS:g} s.")) from None
     except asyncio.CancelledError:

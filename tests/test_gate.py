@@ -148,6 +148,22 @@ def test_a_queue_before_the_threads_is_no_outage(time: Timeless) -> None:
     assert time.run(run(answer), within=0) == 42
 
 
+def test_calls_that_waited_behind_mute_ones_do_not_open_the_gate(
+    time: Timeless, caplog: pytest.LogCaptureFixture
+) -> None:
+    time.slow = True
+    mute, *queued = [time.start(run(answer)) for _ in range(5)]
+    time.look(0)
+    time.advance(10.5)
+    assert "did not answer" in str(mute.exception())
+    assert all("No database thread was free" in str(call.exception()) for call in queued)
+    assert "reaches the database again" not in caplog.text
+    assert database._gate(time.loop).shut_since is not None
+    time.slow = False
+    time.advance(1)
+    assert time.run(run(answer)) == 42
+
+
 def test_an_outage_is_two_lines_in_the_log_however_many_wait(
     time: Timeless, caplog: pytest.LogCaptureFixture
 ) -> None:
