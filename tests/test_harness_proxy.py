@@ -103,7 +103,7 @@ def test_it_cuts_in_mid_message(proxy: Proxy) -> None:
     proxy.cut_at_random(4000)
     got = []
     for _ in range(20):
-        with connect(proxy) as connection, suppress(ConnectionError):
+        with suppress(ConnectionError), connect(proxy) as connection:
             got.append(len(asks(connection, b"x" * 5000)))
     assert any(0 < size < 5000 for size in got), got
 
@@ -139,7 +139,7 @@ def test_nobody_behind_it_is_a_cut() -> None:
         port = listener.getsockname()[1]
     proxy = Proxy(port).start()
     try:
-        with connect(proxy) as connection, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), connect(proxy) as connection:
             connection.recv(1)
     finally:
         proxy.close()
