@@ -20,6 +20,7 @@ from django.http import Http404
 from django.utils.crypto import constant_time_compare
 from django.utils.module_loading import import_string
 
+from .clients import client_key
 from .conf import Config, Effective
 from .protocol.names import is_own
 
@@ -98,9 +99,14 @@ def session_user(session: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks, as far as the app needs to know. *user* is the primary key as text, None for nobody."""
+    """Who asks, as far as the app needs to know.
+
+    *user* is the primary key as text, None for nobody; *key* the name that the client's streams are
+    counted by, None if they are not.
+    """
 
     user: str | None
+    key: str | None = None
 
 
 class _Cache:
@@ -143,36 +149,48 @@ async def authorize(
 
     A yes is remembered for ``AUTH_CACHE_SECONDS`` for requests at the same door that are alike in
     every header and parameter, in scheme and address, but for the cursor. Then neither the user nor
-    ``AUTHORIZE`` is asked.
+    ``AUTHORIZE`` is asked, nor who the client is. *address* is the client's own.
     """
     asked = [(name, effective(name).authorize) for name in channels]
     lasting = config.auth_cache_seconds
-    key = _fingerprint(request, address, door, asked) if lasting else b""
+    key = _fingerprint(request, address, door, asked, config) if lasting else b""
     now = time.monotonic()
     if lasting and (known := cache.get(key, now)) is not None:
         return known
     user = await load_user()
     request.user = user
-    for name, rule in asked:
-        if is_own(name) and not (user.is_active and user.is_staff):
-            return None
-        try:
-            if not await _ask(rule, request, name):
+    who = str(user.pk) if user.is_authenticated else None
+    try:
+        for name, rule in asked:
+            if is_own(name) and not (user.is_active and user.is_staff):
                 return None
-        except (PermissionDenied, Http404):
-            return None  # as a view would say it
-    visitor = Visitor(str(user.pk) if user.is_authenticated else None)
+            if not await _call(rule, request, name):
+                return None
+        visitor = Visitor(who, key=await _key(who, request, address, config))
+    except (PermissionDenied, Http404):
+        return None  # as a view would say it
     if lasting:
         cache.put(key, now + lasting, visitor)
     return visitor
 
 
-async def _ask(rule: str | Callable[..., Any], request: AccessRequest, channel: str) -> bool:
+async def _key(user: str | None, request: AccessRequest, address: str | None, config: Config) -> str | None:
+    """Return the name that the client's streams are counted by, None if they are not."""
+    rule = config.per_client.key
+    if rule is not None:
+        named = await _call(rule, request)
+        return None if named is None else str(named)
+    # Without proxies to trust, the address may be that of one, and so everybody's.
+    return client_key(user=user, subject=None, address=address if config.trusted_proxies else None)
+
+
+async def _call(rule: str | Callable[..., Any], *arguments: Any) -> Any:
+    """Call what a setting names, in a thread with a database connection unless it is a coroutine function."""
     function = _imported(rule) if isinstance(rule, str) else rule
     if iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__):
-        return bool(await function(request, channel))
-    answer = await database_sync_to_async(function)(request, channel)
-    return bool(await answer if inspect.isawaitable(answer) else answer)
+        return await function(*arguments)
+    answer = await database_sync_to_async(function)(*arguments)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 @lru_cache(maxsize=256)
@@ -185,6 +203,7 @@ def _fingerprint(
     address: str | None,
     door: str,
     asked: Iterable[tuple[str, str | Callable[..., Any]]],
+    config: Config,
 ) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
 
@@ -195,7 +214,7 @@ def _fingerprint(
 
     scope = request.scope
     add(address or "", door, str(scope.get("scheme")), str(scope.get("root_path")))
-    for name, rule in asked:
+    for name, rule in (*asked, ("", config.per_client.key)):
         add(name, rule if isinstance(rule, str) else f"{id(rule)}")
     for name, value in sorted(request.headers.items()):
         if name.lower() not in VOLATILE_HEADERS:

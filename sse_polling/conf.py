@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from .clients import UNIX, Proxies
 from .protocol.burst import BurstLimits
 from .protocol.retry import RetryLimits
 
@@ -52,6 +53,18 @@ class TailLimits:
 class BreakerLimits:
     threshold: float = 0.9
     retry_after_seconds: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    """How many streams one client may hold in a process.
+
+    *key* says who a client is, by a text; None for one leaves it without a limit. None at all: the user,
+    the signed subject, or the address.
+    """
+
+    max_sockets: int = 20
+    key: str | Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +111,8 @@ class Config:
     heartbeat_seconds: float = 20
     max_sockets: int | None = None
     breaker: BreakerLimits = BreakerLimits()
+    per_client: ClientLimits = ClientLimits()
+    trusted_proxies: Proxies = field(default_factory=Proxies)
     tail: TailLimits = TailLimits()
     max_event_bytes: int = 262_144
     sync_seconds: float = 2
@@ -240,10 +255,7 @@ _RULES: Mapping[str, _Rule | Mapping[str, _Rule]] = {
         "max_sockets": _number(1, 1_000_000, whole=True),
         "key": (lambda value: value is None or _NAMED[0](value), _NAMED[1] + " or None"),
     },
-    "TRUSTED_PROXIES": (
-        lambda value: isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value),
-        "a list of addresses or networks",
-    ),
+    "TRUSTED_PROXIES": (lambda value: isinstance(value, (list, tuple)), "a list of addresses or networks"),
     "TAIL": {
         "max_events": _number(1, 1_000_000, whole=True),
         "max_bytes": _number(1024, 2**34, whole=True, unit="bytes"),
@@ -267,7 +279,7 @@ _RULES: Mapping[str, _Rule | Mapping[str, _Rule]] = {
     "METRICS_TOKEN": (lambda value: value is None or _TEXT[0](value), _TEXT[1] + " or None"),
 }
 
-RESERVED = ("BUDGET", "PER_CLIENT", "TRUSTED_PROXIES", "DRAIN", "KEEP_ALIVE_SECONDS", "METRICS_TOKEN")
+RESERVED = ("BUDGET", "DRAIN", "KEEP_ALIVE_SECONDS", "METRICS_TOKEN")
 """Settings that are checked already and take effect in a later version."""
 
 
@@ -277,6 +289,7 @@ def problems(raw: object) -> Iterator[Problem]:
         yield Problem(NAME, f"is {type(raw).__name__}, not a dict", "Make it a dict of the documented keys.")
         return
     yield from _dict_problems("", raw, {**_RULES, "CHANNELS": _ANY})
+    yield from _proxy_problems(raw.get("TRUSTED_PROXIES", ()))
     channels = raw.get("CHANNELS", [])
     if not isinstance(channels, (list, tuple)):
         yield Problem("CHANNELS", f"is {channels!r}", 'Expected a list of ("pattern", {options}) pairs.')
@@ -292,6 +305,18 @@ def problems(raw: object) -> Iterator[Problem]:
             yield Problem(where, f"is {entry!r}", 'Expected a ("pattern", {options}) pair.')
             continue
         yield from _dict_problems(where, entry[1], _CHANNEL)
+
+
+def _proxy_problems(given: object) -> Iterator[Problem]:
+    for index, each in enumerate(given if isinstance(given, (list, tuple)) else ()):
+        try:
+            Proxies.parse([each])
+        except ValueError:
+            yield Problem(
+                f"TRUSTED_PROXIES[{index}]",
+                f"is {each!r}",
+                f"Expected an address ('10.0.0.5'), a network without host bits ('10.0.0.0/8') or {UNIX!r}.",
+            )
 
 
 def _dict_problems(
@@ -335,5 +360,8 @@ def _read(raw: Mapping[str, Any]) -> Config:
         values["tail"] = TailLimits(**values["tail"])
     if "breaker" in values:
         values["breaker"] = BreakerLimits(**values["breaker"])
+    if "per_client" in values:
+        values["per_client"] = ClientLimits(**values["per_client"])
+    values["trusted_proxies"] = Proxies.parse(values.get("trusted_proxies", ()))
     values["channels"] = tuple((pattern, dict(options)) for pattern, options in values.get("channels", ()))
     return Config(**values)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +17,16 @@ __all__ = ["Connection", "Registry", "registry"]
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Connection:
-    """One open stream, as operators see it. *opened* is a monotonic clock's seconds."""
+    """One open stream, as operators see it. *opened* is a monotonic clock's seconds.
+
+    *key* is the name that the client's streams are counted by, None where nothing tells it from others.
+    """
 
     channels: tuple[str, ...]
     door: str
     client: str | None = None
     user: str | None = None
+    key: str | None = None
     address: str | None = None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     opened: float = field(default_factory=time.monotonic)
@@ -55,10 +61,17 @@ class Connection:
 
 
 class Registry:
-    """The connections of a process. Taking and giving back are idempotent and thread-safe."""
+    """The connections of a process. Taking and giving back are idempotent and thread-safe.
+
+    A stream may be released by a finalizer, and so in the middle of anything that this thread does, of
+    another release too: releasing never waits. Whoever holds the lock forgets what is on the list.
+    """
 
     def __init__(self) -> None:
         self._live: dict[str, Connection] = {}
+        self._by_key: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._released: deque[Connection] = deque()
 
     def __len__(self) -> int:
         return len(self._live)
@@ -66,12 +79,42 @@ class Registry:
     def __iter__(self) -> Iterator[Connection]:
         return iter(list(self._live.values()))
 
+    def count(self, *, key: str) -> int:
+        """Return how many streams the client of that name holds."""
+        return self._by_key.get(key, 0)
+
     def take(self, connection: Connection) -> None:
-        self._live[connection.id] = connection
+        with self._lock:
+            self._forget()
+            if connection.id not in self._live:
+                self._live[connection.id] = connection
+                if connection.key is not None:
+                    self._by_key[connection.key] = self._by_key.get(connection.key, 0) + 1
+        self._settle()
 
     def release(self, connection: Connection) -> None:
         """Forget *connection*. A stream ends in many ways, some of them twice."""
-        self._live.pop(connection.id, None)
+        self._released.append(connection)
+        self._settle()
+
+    def _settle(self) -> None:
+        # Looked at again after the lock is given back: what came meanwhile found it taken.
+        while self._released and self._lock.acquire(blocking=False):
+            try:
+                self._forget()
+            finally:
+                self._lock.release()
+
+    def _forget(self) -> None:
+        while self._released:
+            connection = self._released.popleft()
+            if self._live.pop(connection.id, None) is None or connection.key is None:
+                continue
+            left = self._by_key[connection.key] - 1
+            if left:
+                self._by_key[connection.key] = left
+            else:
+                del self._by_key[connection.key]
 
     def find(self, *, client: str) -> list[Connection]:
         """Return the connections of the client that named itself *client*."""

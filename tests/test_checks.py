@@ -76,6 +76,7 @@ def test_no_settings_at_all_are_good_but_for_the_rule(settings: Any) -> None:
         ({"BURST": {"max_events": 0}}, "SSE_POLLING: BURST['max_events'] is 0"),
         ({"CHANNELS": [("a.*", {"PRESET": "fast"})]}, "SSE_POLLING: CHANNELS[0]['PRESET'] is 'fast'"),
         ([], "The setting SSE_POLLING is list, not a dict"),
+        ({"TRUSTED_PROXIES": ["::1", "10.0.0.1/8"]}, "SSE_POLLING: TRUSTED_PROXIES[1] is '10.0.0.1/8'"),
     ],
 )
 def test_a_bad_setting_is_an_error_that_names_it(settings: Any, raw: Any, names: str) -> None:
@@ -94,8 +95,6 @@ def test_every_problem_is_told_and_the_other_checks_keep_quiet(settings: Any) ->
 def test_a_setting_without_effect_is_told(settings: Any, name: str) -> None:
     values: dict[str, Any] = {
         "BUDGET": 5,
-        "PER_CLIENT": {"max_sockets": 5},
-        "TRUSTED_PROXIES": [],
         "DRAIN": {"seconds": 5},
         "KEEP_ALIVE_SECONDS": 5,
         "METRICS_TOKEN": "x",
@@ -166,6 +165,34 @@ def test_a_stock_rule_alone_is_warned_of_in_production(settings: Any, rule: str,
 )
 def test_any_other_rule_is_enough(settings: Any, settings_that_restrict: dict[str, Any]) -> None:
     settings.SSE_POLLING = settings_that_restrict
+    found()
+
+
+# Clients
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("no.such.module", "cannot be imported: No module named 'no'"),
+        (f"{__name__}.NOT_CALLABLE", "is int and cannot be called"),
+    ],
+)
+def test_a_client_key_that_cannot_be_called_is_an_error(settings: Any, key: str, why: str) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, "PER_CLIENT": {"key": key}}
+    (message,) = found("E004")
+    assert message.msg == f"SSE_POLLING: PER_CLIENT['key'] is {key!r}, which {why}."
+    for good in (None, own_rule, OWN):
+        settings.SSE_POLLING = {"AUTHORIZE": OWN, "PER_CLIENT": {"key": good}}
+        found()
+
+
+@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0"])
+def test_a_trust_in_everybody_is_warned_of(settings: Any, everybody: str) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, "TRUSTED_PROXIES": ["10.0.0.0/8", everybody, "unix:"]}
+    (message,) = found("W010")
+    assert f"TRUSTED_PROXIES has {everybody!r}" in message.msg
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, "TRUSTED_PROXIES": ["10.0.0.0/8", "unix:"]}
     found()
 
 
@@ -415,6 +442,18 @@ def test_an_application_that_wraps_itself_is_no_endless_search(served: Any) -> N
     application = Wrapper()
     application.app = application  # type: ignore[attr-defined]
     assert find_mount(application) is Mounted.UNKNOWN
+
+
+@pytest.mark.parametrize("asgi", [None, ""])
+def test_a_project_that_only_wsgi_serves_is_warned_that_nothing_holds_streams(
+    settings: Any, asgi: str | None
+) -> None:
+    settings.WSGI_APPLICATION = "mysite.wsgi.application"
+    found()
+    settings.ASGI_APPLICATION = asgi
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "daphne"]
+    (message,) = found("W009")
+    assert "WSGI_APPLICATION = 'mysite.wsgi.application'" in message.msg
 
 
 # The list of them

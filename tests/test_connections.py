@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from sse_polling.conf import get_config
@@ -29,6 +31,73 @@ def test_a_client_is_found_by_the_name_it_gave_itself() -> None:
     registry.take(one)
     registry.take(connection())
     assert registry.find(client="c" * 16) == [one]
+
+
+def test_the_streams_of_a_client_are_counted_by_its_key() -> None:
+    registry = Registry()
+    held = [connection(key=key) for key in ("user:1", "user:1", "user:2", None)]
+    for each in [*held, *held]:  # a stream is taken again when it begins to run
+        registry.take(each)
+    assert [registry.count(key=f"user:{pk}") for pk in (1, 2, 3)] == [2, 1, 0]
+    for each in [held[0], held[0]]:
+        registry.release(each)
+    assert registry.count(key="user:1") == 1
+    registry.take(held[0])
+    assert registry.count(key="user:1") == 2
+    for each in held:
+        registry.release(each)
+    assert (len(registry), registry._by_key) == (0, {})  # no key stays
+
+
+def test_releasing_what_was_never_taken_counts_nothing() -> None:
+    registry, one = Registry(), connection(key="user:1")
+    registry.take(one)
+    registry.release(connection(key="user:1"))
+    assert registry.count(key="user:1") == 1
+
+
+def test_a_stream_that_is_released_in_the_midst_of_another_release_is_counted_well() -> None:
+    """A collection may run anywhere, and its finalizers on the thread that was releasing."""
+
+    class Collecting(dict[str, int]):
+        def get(self, key: str, default: Any = None) -> Any:
+            if lost:
+                registry.release(lost.pop())
+            return super().get(key, default)
+
+    registry = Registry()
+    registry._by_key = Collecting()
+    lost = []
+    first, second, third = (connection(key="user:1") for _ in range(3))
+    registry.take(first)
+    registry.take(second)
+    lost.append(first)
+    registry.take(third)
+    assert (len(registry), registry.count(key="user:1")) == (2, 2)
+    for each in (second, third):
+        registry.release(each)
+    assert registry._by_key == {}
+
+
+def test_threads_that_take_and_release_at_once_leave_nothing() -> None:
+    registry = Registry()
+
+    def work(number: int) -> None:
+        for _ in range(300):
+            each = connection(key=f"user:{number % 2}")
+            registry.take(each)
+            registry.take(each)
+            registry.release(each)
+            registry.release(each)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(work, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    assert (len(registry), registry._by_key) == (0, {})
 
 
 async def test_the_reaper_releases_what_no_task_serves_any_more() -> None:

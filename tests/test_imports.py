@@ -18,6 +18,7 @@ LINES: list[tuple[str, ...]] = [
     ("exceptions",),
     ("protocol",),
     ("following",),
+    ("clients",),
     ("conf",),
     ("models", "migrations"),
     ("driver", "gate"),

@@ -4,6 +4,7 @@
 sse_polling.E001        a key of ``SSE_POLLING`` that does not exist, or a value that cannot be
 sse_polling.E002        an ``AUTHORIZE``, of the settings or of ``CHANNELS``, that cannot be called
 sse_polling.E003        no channel layer of the name ``CHANNEL_LAYER``
+sse_polling.E004        a ``PER_CLIENT["key"]`` that cannot be called
 sse_polling.W001        the in-memory channel layer with ``DEBUG = False``
 sse_polling.W002        the core Redis layer with its default capacity
 sse_polling.W003        ``CONN_MAX_AGE`` above 0 under ASGI
@@ -12,6 +13,8 @@ sse_polling.W005        SQLite without ``transaction_mode`` ``IMMEDIATE``
 sse_polling.W006        ``public`` or ``authenticated`` alone decides who reads, with ``DEBUG = False``
 sse_polling.W007        daphne serves without ``SSEPolling``
 sse_polling.W008        PostgreSQL on another host without time limits, with ``DEBUG = False``
+sse_polling.W009        a project that only WSGI serves: nothing holds a stream
+sse_polling.W010        ``TRUSTED_PROXIES`` that trust everybody
 sse_polling.I001        a setting that has no effect yet
 ======================  ==========================================================================
 
@@ -20,6 +23,6 @@ None needs a database connection. Importing this package registers them.
 
 from __future__ import annotations
 
-from . import database, layer, reading, server, values
+from . import clients, database, layer, reading, server, values, wsgi
 
-__all__ = ["database", "layer", "reading", "server", "values"]
+__all__ = ["clients", "database", "layer", "reading", "server", "values", "wsgi"]

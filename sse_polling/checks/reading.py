@@ -13,7 +13,7 @@ from .. import access
 from ..conf import get_config
 from .values import is_readable
 
-__all__ = ["check_authorize", "check_own_rule"]
+__all__ = ["check_authorize", "check_own_rule", "fault"]
 
 Rule = str | Callable[..., Any]
 
@@ -28,7 +28,7 @@ def check_authorize(**options: Any) -> list[checks.CheckMessage]:
         return []
     found: list[checks.CheckMessage] = []
     for where, rule in _rules():
-        why = _fault(rule)
+        why = fault(rule)
         if why:
             found.append(
                 checks.Error(
@@ -77,7 +77,8 @@ def _stock_name(rule: Rule) -> str:
     return _STOCK.get(path, "")
 
 
-def _fault(rule: Rule) -> str:
+def fault(rule: Rule) -> str:
+    """Return why *rule* cannot be called, to follow "which"; an empty text if it can."""
     if not isinstance(rule, str):
         return ""
     try:
