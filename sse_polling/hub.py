@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from . import history
+from . import history, pauses
 from .comparing import Comparison
 from .conf import get_config
 from .connections import registry
@@ -65,6 +65,7 @@ class Hub:
         return hub
 
     def _start(self) -> None:
+        pauses.watch(self.loop, registry.__len__)
         self._tasks = [
             supervise("layer", self.subscription.listen, longest=LAYER_PAUSE_SECONDS),
             supervise("sync", self._sync),
@@ -86,6 +87,7 @@ class Hub:
     def stop(self) -> None:
         """End the hub's tasks; streams that are open fall asleep. For tests and idle loops."""
         hubs.pop(self.loop, None)
+        pauses.unwatch(self.loop)
         for task in self._tasks:
             task.cancel()
         for live in self.tails:

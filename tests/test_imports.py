@@ -25,6 +25,7 @@ LINES: list[tuple[str, ...]] = [
     ("database",),
     ("history",),
     ("connections",),
+    ("pauses",),
     ("lifecycle",),
     ("supervisor",),
     ("live",),
