@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -23,11 +23,13 @@ __all__ = [
     "Effective",
     "Problem",
     "RetentionLimits",
+    "SendLimits",
     "get_config",
     "problems",
 ]
 
 NAME = "SSE_POLLING"
+DEFAULT_PRIORITY = 0
 MAX_RETENTION_EVENTS = 2**40
 MAX_RETENTION_SECONDS = 100 * 366 * 86_400  # a century: beyond it dates overflow
 
@@ -68,6 +70,15 @@ class ClientLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SendLimits:
+    """What may wait for clients that do not read: in one socket, in all, and how long without progress."""
+
+    stall_seconds: float = 10
+    buffer_bytes: int = 131_072
+    total_bytes: int = 33_554_432
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
     """Where a channel's burst and retry start."""
 
@@ -87,10 +98,12 @@ class Effective:
     """What holds for one channel, and where each part comes from.
 
     *sources* maps ``preset``, ``burst.max_events``, ``retention.max_age_seconds`` and so on to
-    ``default``, ``preset``, ``settings``, ``CHANNELS[<index>]`` or ``admin``.
+    ``default``, ``preset``, ``budget``, ``settings``, ``CHANNELS[<index>]`` or ``admin``. *priority*: who is
+    refused last has the highest.
     """
 
     preset: str
+    priority: int
     burst: BurstLimits
     retry: RetryLimits
     retention: RetentionLimits
@@ -111,6 +124,7 @@ class Config:
     heartbeat_seconds: float = 20
     max_sockets: int | None = None
     breaker: BreakerLimits = BreakerLimits()
+    budget: int | None = None
     per_client: ClientLimits = ClientLimits()
     trusted_proxies: Proxies = field(default_factory=Proxies)
     tail: TailLimits = TailLimits()
@@ -118,9 +132,19 @@ class Config:
     sync_seconds: float = 2
     database_threads: int = 2
     retention: Mapping[str, Any] = field(default_factory=dict)
+    send: SendLimits = SendLimits()
     close_socket: bool = True
+    keep_alive_seconds: float = 50
     priming: str = "id"
     channel_layer: str = "default"
+
+    @property
+    def priorities(self) -> Collection[int]:
+        """The priorities that channels may have, that of a channel without one among them."""
+        return {
+            DEFAULT_PRIORITY,
+            *(options.get("PRIORITY", DEFAULT_PRIORITY) for _, options in self.channels),
+        }
 
     def effective(
         self,
@@ -140,6 +164,8 @@ class Config:
             chosen, sources["preset"] = preset, "admin"
         start = PRESETS[chosen]
         start_from = "default" if chosen == _DEFAULTS.preset else "preset"
+        if self.budget is not None:  # streams are held while there is room, and end by the budget
+            start, start_from = PRESETS["live"], "budget"
         layers = [("settings", self.burst, self.retry, self.retention)]
         layers.append((source, *(matched.get(key, {}) for key in ("BURST", "RETRY", "RETENTION"))))
         burst, retry, retention = start.burst, start.retry, RetentionLimits()
@@ -162,8 +188,10 @@ class Config:
             if "AUTHORIZE" in matched
             else (self.authorize, "settings" if self.authorize != _DEFAULTS.authorize else "default")
         )
+        sources["priority"] = source if "PRIORITY" in matched else "default"
         return Effective(
             preset=chosen,
+            priority=matched.get("PRIORITY", DEFAULT_PRIORITY),
             burst=burst,
             retry=retry,
             retention=replace(retention, **given),
@@ -272,6 +300,11 @@ _RULES: Mapping[str, _Rule | Mapping[str, _Rule]] = {
         "ack_seconds": _number(0, 3600, unit="seconds"),
         "spread_seconds": _number(0, 3600, unit="seconds"),
     },
+    "SEND": {
+        "stall_seconds": _number(1, 3600, unit="seconds"),
+        "buffer_bytes": _number(4096, 2**30, whole=True, unit="bytes"),
+        "total_bytes": _number(65_536, 2**40, whole=True, unit="bytes"),
+    },
     "CLOSE_SOCKET": (lambda value: isinstance(value, bool), "True or False"),
     "KEEP_ALIVE_SECONDS": _number(1, 3600, unit="seconds"),
     "PRIMING": _one_of("id", "data"),
@@ -279,7 +312,7 @@ _RULES: Mapping[str, _Rule | Mapping[str, _Rule]] = {
     "METRICS_TOKEN": (lambda value: value is None or _TEXT[0](value), _TEXT[1] + " or None"),
 }
 
-RESERVED = ("BUDGET", "DRAIN", "KEEP_ALIVE_SECONDS", "METRICS_TOKEN")
+RESERVED = ("DRAIN", "METRICS_TOKEN")
 """Settings that are checked already and take effect in a later version."""
 
 
@@ -358,6 +391,8 @@ def _read(raw: Mapping[str, Any]) -> Config:
     values = {key.lower(): value for key, value in raw.items() if key not in RESERVED}
     if "tail" in values:
         values["tail"] = TailLimits(**values["tail"])
+    if "send" in values:
+        values["send"] = SendLimits(**values["send"])
     if "breaker" in values:
         values["breaker"] = BreakerLimits(**values["breaker"])
     if "per_client" in values:

@@ -9,7 +9,9 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 __all__ = ["Connection", "Registry", "registry"]
@@ -34,15 +36,17 @@ class Connection:
     events: int = 0
     bytes: int = 0
     leaving: str | None = None
-    on_leave: Callable[[], None] | None = None
+    on_leave: Callable[[], Any] | None = None
     abort_transport: Callable[[], Any] | None = None
     task: weakref.ref[asyncio.Task[Any]] | None = None
 
     def leave(self, reason: str) -> None:
-        """Ask the stream to end at the next frame's edge. Call it on the stream's own loop."""
+        """Ask the stream to end at the next frame's edge. From any thread."""
         self.leaving = self.leaving or reason
-        if self.on_leave is not None:
-            self.on_leave()
+        on_leave = self.on_leave
+        if on_leave is not None:
+            with suppress(RuntimeError):  # its loop is closed: there is nobody to ask
+                on_leave()
 
     def abort(self) -> bool:
         """Cut the socket at once, in mid-frame if need be; False where it cannot be reached."""
@@ -70,6 +74,7 @@ class Registry:
     def __init__(self) -> None:
         self._live: dict[str, Connection] = {}
         self._by_key: dict[str, int] = {}
+        self._staying: dict[str, Connection] = {}  # those not picked to make room, the oldest first
         self._lock = threading.Lock()
         self._released: deque[Connection] = deque()
 
@@ -87,7 +92,7 @@ class Registry:
         with self._lock:
             self._forget()
             if connection.id not in self._live:
-                self._live[connection.id] = connection
+                self._live[connection.id] = self._staying[connection.id] = connection
                 if connection.key is not None:
                     self._by_key[connection.key] = self._by_key.get(connection.key, 0) + 1
         self._settle()
@@ -108,6 +113,7 @@ class Registry:
     def _forget(self) -> None:
         while self._released:
             connection = self._released.popleft()
+            self._staying.pop(connection.id, None)
             if self._live.pop(connection.id, None) is None or connection.key is None:
                 continue
             left = self._by_key[connection.key] - 1
@@ -115,6 +121,21 @@ class Registry:
                 self._by_key[connection.key] = left
             else:
                 del self._by_key[connection.key]
+
+    @property
+    def staying(self) -> int:
+        """How many streams have not been picked to make room."""
+        return len(self._staying)
+
+    def pick(self, count: int) -> list[Connection]:
+        """Return the *count* streams taken first, each stream once: they are to make room."""
+        with self._lock:
+            self._forget()
+            picked = list(islice(self._staying.values(), max(0, count)))
+            for connection in picked:
+                del self._staying[connection.id]
+        self._settle()
+        return picked
 
     def find(self, *, client: str) -> list[Connection]:
         """Return the connections of the client that named itself *client*."""

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 from .access import Visitor, authorize
 from .conf import Config, Effective, get_config
-from .connections import Connection, registry
+from .connections import Connection
 from .database import ANSWER_SECONDS, ERRORS
 from .exceptions import InvalidChannel, InvalidCursor
 from .hub import Hub
-from .lifecycle import has_room
+from .lifecycle import Refusal, node
 from .protocol import wire
 from .protocol.cursor import MAX_CHANNELS, Cursor, format_cursor, parse_cursor
 from .protocol.names import check_channel
@@ -67,90 +67,133 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     """
     config = get_config()
     try:
-        channels = _channels(names)
-        cursor = _cursor(request, several=several)
-        client = _client(request)
+        asked = _Asked(
+            request=request,
+            channels=_channels(names),
+            cursor=_cursor(request, several=several),
+            client=_client(request),
+            several=several,
+            finite=finite,
+            config=config,
+            # A finite stream runs in a loop made for it alone (WSGI): nothing would stop a hub's tasks there.
+            hub=Hub(asyncio.get_running_loop()) if finite else Hub.current(),
+        )
     except (InvalidChannel, InvalidCursor, ValueError) as error:
         return _words(400, str(error))
-    # A finite stream runs in a loop made for it alone (WSGI): nothing would stop a hub's tasks there.
-    hub = Hub(asyncio.get_running_loop()) if finite else Hub.current()
+    refusal = node.refuses(asked.priority, config, finite=finite)
+    if refusal is not None:
+        return asked.refused(refusal)
+    node.arriving += 1  # whoever comes meanwhile sees that this place is taken
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             visitor = await authorize(
                 request,
-                channels,
+                asked.channels,
                 address=request.address,
                 door=request.door,
-                effective=lambda name: _effective(hub, name, config),
+                effective=asked.effective,
                 config=config,
                 load_user=request.load_user,
             )
     except (*ERRORS, TimeoutError):
-        return _polite(
-            cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=DATABASE_RETRY_MS
-        )
+        return asked.refused(node.refuse(Refusal.DATABASE))
+    finally:
+        node.arriving -= 1
     if visitor is None:
-        what = f"channel {channels[0]}" if len(channels) == 1 else "these channels"
+        what = f"channel {asked.channels[0]}" if len(asked.channels) == 1 else "these channels"
         return _words(403, f"You may not read {what}.")
     if not finite:
-        hub = Hub.current()  # the one from before may have ended for want of readers
-    if not has_room(registry, config):
-        seconds = config.breaker.retry_after_seconds
-        if request.GET.get("busy") != "stream":
-            return _full(seconds)
-        return _polite(
-            cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=seconds * 1000
-        )
-    return await _admit(
-        request, hub, channels, cursor, client, visitor, several=several, finite=finite, config=config
-    )
+        asked.hub = Hub.current()  # the one from before may have ended for want of readers
+    return await asked.admit(visitor)
 
 
-async def _admit(
-    request: DoorRequest,
-    hub: Hub,
-    channels: tuple[str, ...],
-    cursor: Cursor,
-    client: str | None,
-    visitor: Visitor,
-    *,
-    several: bool,
-    finite: bool,
-    config: Config,
-) -> Answer:
-    task = asyncio.current_task()
-    connection = Connection(
-        channels=channels,
-        door=request.door,
-        client=client,
-        user=visitor.user,
-        address=request.address,
-        task=weakref.ref(task) if task is not None else None,
-    )
-    registry.take(connection)
-    stream: Stream | None = None
-    try:
-        stream = await open_stream(
-            hub,
-            connection,
-            cursor,
-            several=several,
-            finite=finite,
-            config=config,
-            registry=registry,
-            rng=_rng,
-            clock=monotonic,
+@dataclass(slots=True, kw_only=True)
+class _Asked:
+    """What a request asks for, once it is understood."""
+
+    request: DoorRequest
+    channels: tuple[str, ...]
+    cursor: Cursor
+    client: str | None
+    several: bool
+    finite: bool
+    config: Config
+    hub: Hub
+
+    @property
+    def priority(self) -> int:
+        """That of the least important channel: the strictest wins."""
+        return min(self.effective(name).priority for name in self.channels)
+
+    def effective(self, name: str) -> Effective:
+        live = self.hub.known(name)
+        return live.effective(self.config) if live is not None else self.config.effective(name)
+
+    async def admit(self, visitor: Visitor) -> Answer:
+        """Take the stream's place and open it."""
+        task = asyncio.current_task()
+        connection = Connection(
+            channels=self.channels,
+            door=self.request.door,
+            client=self.client,
+            user=visitor.user,
+            key=visitor.key,
+            address=self.request.address,
+            task=weakref.ref(task) if task is not None else None,
         )
-    except ERRORS:
-        return _polite(
-            cursor, several=several, hub=hub, channels=channels, config=config, wait_ms=DATABASE_RETRY_MS
-        )
-    finally:
+        refusal = node.admit(connection, self.config)
+        if refusal is not None:
+            return self.refused(refusal)
+        stream: Stream | None = None
+        try:
+            stream = await open_stream(
+                self.hub,
+                connection,
+                self.cursor,
+                several=self.several,
+                finite=self.finite,
+                config=self.config,
+                node=node,
+                rng=_rng,
+                clock=monotonic,
+            )
+        except ERRORS:
+            return self.refused(node.refuse(Refusal.DATABASE))
+        finally:
+            if stream is None:
+                node.registry.release(connection)
         if stream is None:
-            registry.release(connection)
-    if stream is None:
-        return Answer(204, [("Cache-Control", "no-cache")])
-    return Answer(200, [*STREAM_HEADERS, ("X-SSE-Stream", connection.id)], stream=stream)
+            return Answer(204, [("Cache-Control", "no-cache")])
+        return Answer(200, [*STREAM_HEADERS, ("X-SSE-Stream", connection.id)], stream=stream)
+
+    def refused(self, why: Refusal) -> Answer:
+        """Return a 503, or a stream that only says when to come back: a browser never returns from a 503.
+
+        That stream says the client's own cursor, so that none is lost by a client that forgets; without
+        one, where the channels stand now if this process knows, so that nothing of the wait is lost.
+        """
+        seconds = self.config.breaker.retry_after_seconds
+        full = why in (Refusal.CAPACITY, Refusal.PRIORITY)
+        if full and self.request.GET.get("busy") != "stream":
+            return _full(seconds)
+        wait_ms = seconds * 1000
+        if why is Refusal.DATABASE:
+            wait_ms = DATABASE_RETRY_MS
+        elif why is Refusal.BUDGET:
+            wait_ms = node.wait_ms(fresh=False)
+        jitter = RetryLimits(jitter=RetryLimits(**self.config.retry).jitter)
+        retry_ms = next_retry(jitter, _rng, at_least_ms=wait_ms)
+        node.sent_away(retry_ms)
+        return Answer(200, list(STREAM_HEADERS), wire.opening(retry_ms=retry_ms, identifier=self._here()))
+
+    def _here(self) -> str | None:
+        if self.cursor.text or self.cursor.earliest:
+            return self.cursor.text or None
+        found = [live for live in map(self.hub.known, self.channels) if live and live.tail is not None]
+        if len(found) < len(self.channels):
+            return None
+        positions = [(live.name, live.position.from_now) for live in found]
+        return format_cursor(positions) if self.several else str(positions[0][1])
 
 
 def bad_request(error: Exception) -> Answer:
@@ -185,33 +228,10 @@ def _client(request: DoorRequest) -> str | None:
     return client
 
 
-def _effective(hub: Hub, name: str, config: Config) -> Effective:
-    live = hub.known(name)
-    return live.effective(config) if live is not None else config.effective(name)
-
-
 def _full(seconds: int) -> Answer:
     refused = _words(503, f"Connection pool exhausted. Retry in {seconds}s.")
     refused.headers.append(("Retry-After", str(seconds)))
     return refused
-
-
-def _polite(
-    cursor: Cursor, *, several: bool, hub: Hub, channels: tuple[str, ...], config: Config, wait_ms: int
-) -> Answer:
-    """Return a stream that only says when to come back: a browser never returns from a 503.
-
-    It says the client's own cursor, so that none is lost by a client that forgets; without one, where
-    the channels stand now if this process knows, so that nothing of the wait is lost.
-    """
-    identifier = cursor.text or None
-    found = [live for live in map(hub.known, channels) if live is not None and live.tail is not None]
-    if identifier is None and not cursor.earliest and len(found) == len(channels):
-        positions = [(live.name, live.position.from_now) for live in found]
-        identifier = format_cursor(positions) if several else str(positions[0][1])
-    jitter = RetryLimits(jitter=RetryLimits(**config.retry).jitter)
-    retry_ms = next_retry(jitter, _rng, at_least_ms=wait_ms)
-    return Answer(200, list(STREAM_HEADERS), wire.opening(retry_ms=retry_ms, identifier=identifier))
 
 
 def _words(status: int, sentence: str) -> Answer:

@@ -1,32 +1,189 @@
-"""This process as a server: how many streams it takes."""
+"""This process as a server of streams: how many it takes, which make room, and what it has counted."""
 
 from __future__ import annotations
 
+import enum
 import resource
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from .conf import Config
-from .connections import Registry
+from .connections import Connection, Registry, registry
+from .protocol.breaker import Breaker, limit_for
+from .protocol.budget import SocketBudget
+from .protocol.burst import Cause
+from .protocol.retry import RetryLimits
 
-__all__ = ["State", "capacity", "has_room", "state"]
+__all__ = ["RESERVE", "Counts", "Node", "Refusal", "capacity", "descriptors", "node"]
 
-State = str
 RESERVE = 128  # descriptors kept for the database, the layer, logs and the server itself
 MOST = 10_000
+
+
+class Refusal(enum.StrEnum):
+    """Why a stream is not admitted."""
+
+    CAPACITY = "capacity"
+    PRIORITY = "priority"
+    BUDGET = "budget"
+    CLIENT = "client"
+    DATABASE = "database"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened since the process began. *states*: how often it became ``serving`` or ``full``."""
+
+    admitted: int = 0
+    refused: Counter[Refusal] = field(default_factory=Counter)
+    ended: Counter[Cause] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+
+
+def descriptors() -> int | None:
+    """Return how many descriptors this process may have; None without a limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def capacity(config: Config) -> int:
     """Return how many streams this process may hold: ``MAX_SOCKETS``, or what descriptors allow."""
     if config.max_sockets is not None:
         return config.max_sockets
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, soft - RESERVE))
+    limit = descriptors()
+    return MOST if limit is None else max(1, min(MOST, limit - RESERVE))
 
 
-def has_room(registry: Registry, config: Config) -> bool:
-    """Tell whether one more stream may be admitted: below the breaker's share of the capacity."""
-    return len(registry) < max(1, int(capacity(config) * config.breaker.threshold))
+class Node:
+    """The admission of one process.
+
+    A request is admitted in two steps, with its authorization between them: :meth:`refuses` costs nothing
+    and keeps a crowd from the database, :meth:`admit` takes the place. Between the two it counts as one
+    of :attr:`arriving`, so that nobody is let in beyond the limit.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] = time.process_time,
+    ) -> None:
+        self.registry = registry
+        self.arriving = 0
+        self.counts = Counts()
+        self._clock = clock
+        self._cpu = cpu
+        self._breakers: dict[int, Breaker] = {}  # by priority, of which there are 101
+        self._budget: SocketBudget | None = None
+        self._state = "serving"
+        self._lock = threading.Lock()
+        self._ended: deque[Cause] = deque()
+        self._left: deque[int] = deque()
+        self._stale = False  # somebody came whom the budget has not seen
+
+    def state(self, config: Config) -> str:
+        """Return ``serving``, or ``full`` while the most important streams would be refused as well."""
+        state = "serving" if self._admits(max(config.priorities), config) else "full"
+        if state != self._state:
+            self._state = state
+            self.counts.states[state] += 1
+        return state
+
+    def budget(self, config: Config) -> SocketBudget | None:
+        """Return the controller of ``BUDGET`` sockets, None without one."""
+        if config.budget is None:
+            self._budget = None
+        elif self._budget is None or self._budget.budget != config.budget:
+            limits = RetryLimits(**config.retry)
+            longest = limits.max_ms / 1000 / (1 + limits.jitter)
+            self._budget = SocketBudget(config.budget, longest_wait=longest)
+        return self._budget
+
+    def refuses(self, priority: int, config: Config, *, finite: bool = False) -> Refusal | None:
+        """Return why one more stream of that priority is not taken now, None if it is.
+
+        *finite*: it will not wait for anything. That holds no socket and is answered always.
+        """
+        if finite:
+            return None
+        refusal: Refusal | None = None
+        if not self._admits(priority, config):
+            refusal = Refusal.CAPACITY if self.state(config) == "full" else Refusal.PRIORITY
+        elif (budget := self.budget(config)) is not None and not budget.admits(self._count):
+            refusal = Refusal.BUDGET
+        else:
+            self.state(config)
+        return self.refuse(refusal) if refusal is not None else None
+
+    def refuse(self, why: Refusal) -> Refusal:
+        """Count a refusal, and return it."""
+        self.counts.refused[why] += 1
+        return why
+
+    def admit(self, connection: Connection, config: Config) -> Refusal | None:
+        """Take *connection*; return why not if its client has as many streams as it may have."""
+        key, most = connection.key, config.per_client.max_sockets
+        if key is not None and self.registry.count(key=key) >= most:
+            return self.refuse(Refusal.CLIENT)
+        self.registry.take(connection)
+        self.counts.admitted += 1
+        self._stale = True
+        budget = self.budget(config)
+        if budget is not None:
+            for oldest in self.registry.pick(budget.excess(self.registry.staying)):
+                oldest.leave(Cause.BUDGET)
+        self._settle()
+        return None
+
+    def sent_away(self, wait_ms: int) -> None:
+        """Learn that a client that got no stream was told to come back after *wait_ms*."""
+        self._left.append(wait_ms)
+        self._settle()
+
+    def ended(self, cause: Cause, *, retry_ms: int) -> None:
+        """Learn why a stream has ended, whose client was told to come back after *retry_ms*.
+
+        From any thread, and from a finalizer in the middle of anything.
+        """
+        self._ended.append(cause)
+        self.sent_away(retry_ms)
+
+    def wait_ms(self, *, fresh: bool) -> int:
+        """Return how long the budget wishes a client to be away, 0 without a budget."""
+        budget = self._budget
+        return round(budget.wait(fresh=fresh) * 1000) if budget is not None else 0
+
+    def _settle(self) -> None:
+        """Take in what has ended. What comes meanwhile finds the lock taken, and is taken in here."""
+        while (self._ended or self._left or self._stale) and self._lock.acquire(blocking=False):
+            try:
+                self._stale = False
+                while self._ended:
+                    self.counts.ended[self._ended.popleft()] += 1
+                now, budget = self._clock(), self._budget
+                while self._left:
+                    wait_ms = self._left.popleft()
+                    if budget is not None:
+                        budget.sent_away(now, wait_ms / 1000)
+                if budget is not None:
+                    budget.observe(now, count=len(self.registry), cpu=self._cpu())
+            finally:
+                self._lock.release()
+
+    @property
+    def _count(self) -> int:
+        return len(self.registry) + self.arriving
+
+    def _admits(self, priority: int, config: Config) -> bool:
+        breaker = self._breakers.setdefault(priority, Breaker())
+        limit = limit_for(
+            priority, config.priorities, capacity=capacity(config), threshold=config.breaker.threshold
+        )
+        return breaker.admits(self._count, limit=limit)
 
 
-def state(registry: Registry, config: Config) -> State:
-    """Return ``serving`` or ``full``."""
-    return "serving" if has_room(registry, config) else "full"
+node = Node(registry)

@@ -7,12 +7,14 @@ import logging
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from .conf import Config
-from .connections import Connection, Registry
+from .connections import Connection
 from .database import ERRORS
 from .hub import Hub
+from .lifecycle import Node
 from .live import LiveChannel, Waiter
 from .protocol import wire
 from .protocol.burst import Burst, BurstLimits, Cause
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 65_536
 DATABASE_RETRY_MS = 5_000
+_SPEECHLESS = (Cause.GONE, Cause.STALLED)  # there is nobody to say good-bye to
 
 
 @dataclass(slots=True)
@@ -46,7 +49,7 @@ async def open_stream(
     several: bool,
     finite: bool,
     config: Config,
-    registry: Registry,
+    node: Node,
     rng: Random,
     clock: Callable[[], float],
 ) -> Stream | None:
@@ -75,7 +78,7 @@ async def open_stream(
                 several=several,
                 finite=finite,
                 config=config,
-                registry=registry,
+                node=node,
                 rng=rng,
                 clock=clock,
             )
@@ -98,23 +101,26 @@ class Stream:
         several: bool,
         finite: bool,
         config: Config,
-        registry: Registry,
+        node: Node,
         rng: Random,
         clock: Callable[[], float],
     ) -> None:
         self.connection = connection
         self.cause: Cause | None = None
+        self.longest_retry_ms: int | None = None  # while the server keeps the socket open for the next poll
         self._hub = hub
         self._readers = readers
         self._several = several
         self._config = config
-        self._registry = registry
+        self._node = node
         self._rng = rng
         self._clock = clock
         self._waiter = waiter
         self._turn = rng.randrange(len(readers))  # bursts may be too small for every channel to come
         self._last: Entry | None = None
         self._overflow = False
+        self._closed = False
+        self._retry_ms = 0
         self._away = False
         effective = [reader.live.effective(config) for reader in readers]
         limits = BurstLimits.strictest(each.burst for each in effective)
@@ -129,7 +135,7 @@ class Stream:
         self._retry = RetryLimits.strictest(each.retry for each in effective)
         self._burst = Burst(limits, now=connection.opened)
         connection.cursor = self.cursor
-        connection.on_leave = self._waiter.set
+        connection.on_leave = partial(hub.loop.call_soon_threadsafe, waiter.set)
 
     @property
     def cursor(self) -> str:
@@ -142,14 +148,17 @@ class Stream:
         """Give back everything the stream took. Idempotent, from any thread."""
         self.connection.on_leave = None
         self._hub.leave(self.connection.channels, self._waiter)
-        self._registry.release(self.connection)
+        self._node.registry.release(self.connection)
+        if not self._closed:
+            self._closed = True
+            self._node.ended(self.cause or Cause.GONE, retry_ms=self._retry_ms)
 
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Yield the burst, each chunk whole blocks or one comment line, and end when it is over."""
         # Under sync middleware the view was a task of its own, over by now: this one serves the stream.
         task = asyncio.current_task()
         self.connection.task = weakref.ref(task) if task is not None else None
-        self._registry.take(self.connection)
+        self._node.registry.take(self.connection)
         try:
             priming = self._config.priming == "data"
             yield wire.opening(retry_ms=self._next_retry(), identifier=self.cursor, data=priming)
@@ -182,7 +191,7 @@ class Stream:
                     ):
                         yield wire.HEARTBEAT
                         beat = self._clock()
-            if self.cause is not Cause.GONE:
+            if self.cause not in _SPEECHLESS:
                 yield self._closing()
         finally:
             self.close()
@@ -191,7 +200,7 @@ class Stream:
         """Return why the burst is over, if it is; the first reason in this order."""
         leaving = self.connection.leaving
         if leaving is not None:
-            return Cause.GONE if leaving == Cause.GONE else Cause.DRAIN
+            return Cause(leaving) if leaving in (*_SPEECHLESS, Cause.BUDGET) else Cause.DRAIN
         if all(reader.position.at_end for reader in self._readers) and self._burst.events:
             return Cause.END
         if self._last is not None and self._last.ends_burst:
@@ -210,7 +219,14 @@ class Stream:
         return wire.close("pool_draining") + last if self.cause is Cause.DRAIN else last
 
     def _next_retry(self, *, behind: bool = False, at_least_ms: int = 0) -> int:
-        return next_retry(self._retry, self._rng, behind=behind, at_least_ms=at_least_ms)
+        steered_ms = self._node.wait_ms(fresh=self._burst.events > 0)
+        self._retry_ms = next_retry(
+            self._retry, self._rng, behind=behind, steered_ms=steered_ms, at_least_ms=at_least_ms
+        )
+        if self.longest_retry_ms is not None:
+            latest = self.longest_retry_ms * (1 - self._retry.jitter * self._rng.random())
+            self._retry_ms = min(self._retry_ms, round(latest))
+        return self._retry_ms
 
     async def _next_chunk(self) -> tuple[bytes, int]:
         """Return the next blocks, of all channels in turn, and how many events they are."""

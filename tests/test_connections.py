@@ -6,11 +6,11 @@ import asyncio
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
-from sse_polling.lifecycle import capacity, has_room, state
 
 
 def connection(**options: Any) -> Connection:
@@ -125,20 +125,24 @@ def test_a_connection_without_a_transport_says_that_it_cannot_be_cut() -> None:
     assert cut == [1]
 
 
-def test_new_streams_are_refused_below_the_capacity(settings: Any) -> None:
-    settings.SSE_POLLING = {"MAX_SOCKETS": 10, "BREAKER": {"threshold": 0.5}}
-    registry = Registry()
-    for _ in range(4):
-        registry.take(connection())
-    assert state(registry, get_config()) == "serving"
-    registry.take(connection())
-    assert not has_room(registry, get_config())
-    assert state(registry, get_config()) == "full"
+def test_those_taken_first_are_picked_first_and_each_once() -> None:
+    registry, held = Registry(), [connection() for _ in range(4)]
+    for each in held:
+        registry.take(each)
+    registry.release(held[1])
+    assert registry.pick(2) == [held[0], held[2]]
+    assert registry.staying == 1
+    registry.take(held[0])  # as a stream does that begins to run
+    assert registry.pick(9) == [held[3]]
+    assert (registry.pick(-1), len(registry)) == ([], 3)
 
 
-def test_without_a_setting_the_capacity_follows_the_descriptor_limit(settings: Any) -> None:
-    settings.SSE_POLLING = {}
-    assert 1 <= capacity(get_config()) <= 10_000
+def test_asking_a_stream_to_leave_whose_loop_is_closed_harms_nobody() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    one = connection(on_leave=partial(loop.call_soon_threadsafe, print))
+    one.leave("drain")
+    assert one.leaving == "drain"
 
 
 def test_unguessable_ids_differ() -> None:

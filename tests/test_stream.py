@@ -17,6 +17,7 @@ from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 from sse_polling.hub import Hub
 from sse_polling.layer import Wake
+from sse_polling.lifecycle import Node
 from sse_polling.models import Channel, Event
 from sse_polling.protocol.burst import Cause
 from sse_polling.protocol.cursor import format_cursor, parse_cursor
@@ -58,6 +59,7 @@ class Reader:
     ) -> None:
         self.time = time
         self.registry = Registry()
+        self.node = Node(self.registry)
         self.connection = Connection(channels=channels, door="test", opened=time.time())
         self.registry.take(self.connection)
         self.parser = Parser(last_event_id=at)
@@ -74,7 +76,7 @@ class Reader:
                 several=several,
                 finite=finite,
                 config=get_config(),
-                registry=self.registry,
+                node=self.node,
                 rng=rng or Random(1),
                 clock=time.time,
             )
@@ -521,7 +523,7 @@ def test_a_thousand_who_wait_for_a_cold_channel_cause_one_load(time: Timeless, h
             several=False,
             finite=True,
             config=get_config(),
-            registry=Registry(),
+            node=Node(Registry()),
             rng=Random(1),
             clock=time.time,
         )

@@ -47,9 +47,6 @@ def check_effect(**options: Any) -> list[checks.CheckMessage]:
 
 def _without_effect(raw: Mapping[str, Any]) -> Iterator[str]:
     yield from (name for name in RESERVED if name in raw)
-    for index, (_pattern, options) in enumerate(raw.get("CHANNELS", ())):
-        if "PRIORITY" in options:
-            yield f"CHANNELS[{index}]['PRIORITY']"
 
 
 def _setting(where: str) -> str:

@@ -19,10 +19,12 @@ class Cause(enum.StrEnum):
     HOLD = "hold"
     PUBLISHER = "publisher"
     END = "end"
+    BUDGET = "budget"
     DRAIN = "drain"
     DATABASE = "database"
     FAILED = "failed"
     GONE = "gone"
+    STALLED = "stalled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,13 +30,16 @@ class RetryLimits:
         )
 
 
-def next_retry(limits: RetryLimits, rng: Random, *, behind: bool = False, at_least_ms: int = 0) -> int:
+def next_retry(
+    limits: RetryLimits, rng: Random, *, behind: bool = False, steered_ms: int = 0, at_least_ms: int = 0
+) -> int:
     """Return the ``retry:`` to send, in milliseconds, at most ``max_ms``.
 
-    *behind*: events are left over, so the client should come back at once.
+    *behind*: events are left over, so the client should come back at once. *steered_ms*: the socket
+    budget's wish, which lengthens ``base_ms``.
     *at_least_ms*: a polite refusal's wait; jitter only adds to it.
     """
     if at_least_ms:
         return round(at_least_ms * (1 + limits.jitter * rng.random()))
-    wait = limits.behind_ms if behind else limits.base_ms
+    wait = limits.behind_ms if behind else max(limits.base_ms, steered_ms)
     return min(round(wait * (1 + limits.jitter * (2 * rng.random() - 1))), limits.max_ms)

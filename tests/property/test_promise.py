@@ -64,6 +64,7 @@ from sse_polling import database, publish
 from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 from sse_polling.hub import Hub
+from sse_polling.lifecycle import Node
 from sse_polling.models import Event
 from sse_polling.protocol.cursor import parse_cursor
 from sse_polling.stream import open_stream
@@ -145,7 +146,7 @@ async def reader(hub: Hub, seed: int, most: int) -> list[str]:
             several=False,
             finite=rng.random() < 0.3,
             config=get_config(),
-            registry=Registry(),
+            node=Node(Registry()),
             rng=rng,
             clock=asyncio.get_running_loop().time,
         )

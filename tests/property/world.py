@@ -27,6 +27,7 @@ from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 from sse_polling.exceptions import ChannelFinished
 from sse_polling.history import reading, retention
+from sse_polling.lifecycle import Node
 from sse_polling.models import Channel, Event
 from sse_polling.protocol.cursor import parse_cursor
 from sse_polling.publishing import Draft
@@ -117,7 +118,7 @@ class Client:
             several=self.several,
             finite=finite,
             config=get_config(),
-            registry=self.world.registry,
+            node=self.world.node,
             rng=self.world.rng,
             clock=self.world.time.time,
         )
@@ -234,6 +235,7 @@ class World:
         self.models = {name: ChannelModel(name) for name in CHANNELS}
         self.rng = Random(1)
         self.registry = Registry()
+        self.node = Node(self.registry)
         self.hubs = [hub.Hub(self.time.loop), hub.Hub(self.time.loop)]
         self.clients: list[Client] = []
         self.wakes: list[wake.Wake] = []

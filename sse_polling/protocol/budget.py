@@ -1,0 +1,129 @@
+"""The socket budget: how long streams stay open, and clients away, so that sockets stay under a number.
+
+The budget is a row of places. While the crowd fits, streams are held as the `live` preset holds them. When
+the places are taken, whoever comes takes that of the stream that has been open longest: it ends with its
+burst, and its client is away for a while. So the sockets stay at the target whatever the crowd does, and
+everyone is open for as long as everyone else: with N clients, T places and a wait of w seconds that is
+T w / (N - T).
+
+What is left to choose is the wait. It slides from `live`'s 0.25 s to the 2 s of `reclaim` as the share of
+the crowd that fits goes down, and further where so many polls would use more than half a core; how many
+polls a second that is, is learned. The crowd is those who are open and those who were sent away and are
+not due yet.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["SocketBudget"]
+
+TARGET = 0.85  # of the budget: the places
+TURN_AWAY = 1.25  # of the budget: above it a new stream is closed at once
+LIVE_WAIT, RECLAIM_WAIT = 0.25, 2.0
+BUSY = 0.5  # of a core: more, and clients are to come less often
+FIRST_RATE = 1000.0  # polls a second that are thought affordable before anything was measured
+SLOWEST, FASTEST = 1.0, 1e6
+STEP_SECONDS = 0.25
+BUCKET_SECONDS = 0.25
+FRESH, STALE = 0.5, 1.0  # the weights of a wait after a burst with events, and without
+
+
+class SocketBudget:
+    """Keep the open sockets of one process under *budget*.
+
+    Times are a monotonic clock's seconds, *cpu* the processor seconds that the process has used. Tell it
+    each stream that comes and ends, with :meth:`observe`, and each client sent away, with
+    :meth:`sent_away`. *longest_wait* bounds every wait, in seconds.
+    """
+
+    def __init__(self, budget: int, *, longest_wait: float = 60.0) -> None:
+        self.budget = budget
+        self.longest_wait = longest_wait
+        self.rate = FIRST_RATE  # polls a second that cost BUSY, as far as is known
+        self._open = 0
+        self._away = 0
+        self._due: dict[int, int] = {}  # bucket of time: how many clients are due in it
+        self._passed: int | None = None  # the last bucket that was
+        self._polls = 0
+        self._stepped: tuple[float, float] | None = None  # when, and the processor seconds then
+        self._weight = STALE  # the mean of those given
+
+    @property
+    def places(self) -> int:
+        """How many streams may be open before one has to make room for another."""
+        return max(1, int(TARGET * self.budget))
+
+    @property
+    def readers(self) -> int:
+        """How many clients there are: open, or away and not due yet."""
+        return self._open + self._away
+
+    @property
+    def mean_wait(self) -> float:
+        """How long a client is away, in seconds, over all."""
+        beyond = self.readers - self.places
+        if beyond <= 0:
+            return min(LIVE_WAIT, self.longest_wait)
+        share = self.places / self.readers
+        slide = LIVE_WAIT + (RECLAIM_WAIT - LIVE_WAIT) * (1 - share)
+        return min(max(slide, beyond / self.rate), self.longest_wait)
+
+    def admits(self, count: int) -> bool:
+        """Tell whether one more stream may stay while *count* are open; else it is closed at once."""
+        return count < max(1, int(TURN_AWAY * self.budget))
+
+    def excess(self, count: int) -> int:
+        """Return how many of *count* streams have to make room: those that were opened first."""
+        return max(0, count - self.places)
+
+    def observe(self, now: float, *, count: int, cpu: float) -> None:
+        """Learn that *count* streams are open from *now* on."""
+        if self._stepped is None:
+            self._stepped = now, cpu
+        self._polls += max(0, count - self._open)
+        self._open = count
+        self._pass(now)
+        since, cpu_then = self._stepped
+        if now - since >= STEP_SECONDS:
+            self._learn(now - since, busy=(cpu - cpu_then) / (now - since))
+            self._stepped, self._polls = (now, cpu), 0
+
+    def sent_away(self, now: float, wait_seconds: float) -> None:
+        """Learn that a client was told to come back after *wait_seconds*."""
+        self._pass(now)
+        bucket = math.ceil((now + wait_seconds) / BUCKET_SECONDS)
+        self._due[bucket] = self._due.get(bucket, 0) + 1
+        self._away += 1
+
+    def wait(self, *, fresh: bool) -> float:
+        """Return how long the client of a burst should be away; *fresh*: the burst had events.
+
+        Who follows a channel on which things happen comes back sooner than who waits in vain. The mean
+        over all stays :attr:`mean_wait`.
+        """
+        weight = FRESH if fresh else STALE
+        self._weight += 0.01 * (weight - self._weight)
+        return min(self.mean_wait * weight / self._weight, self.longest_wait)
+
+    def _pass(self, now: float) -> None:
+        """Forget those who are due by *now*: they are back, or are no readers any more."""
+        bucket = math.floor(now / BUCKET_SECONDS)
+        if self._passed is None:
+            self._passed = bucket
+        if bucket - self._passed > len(self._due):
+            for due in [each for each in self._due if each <= bucket]:
+                self._away -= self._due.pop(due)
+            self._passed = bucket
+        while self._passed < bucket:
+            self._passed += 1
+            self._away -= self._due.pop(self._passed, 0)
+
+    def _learn(self, seconds: float, *, busy: float) -> None:
+        """Correct the affordable rate by what the last *seconds* cost."""
+        if busy <= BUSY and self._polls / seconds < self.rate / 2:
+            return  # a rate that nobody reaches teaches nothing
+        # What is changed now shows when the clients come back: a quicker hand would overshoot.
+        pull = min(1.0, 0.5 * seconds / max(2.0, self.mean_wait))
+        wish = min(1.0, max(-1.0, math.log(BUSY / max(busy, 0.01))))
+        self.rate = min(FASTEST, max(SLOWEST, self.rate * math.exp(wish * pull)))

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sse_polling.conf import Config, get_config
+from sse_polling.connections import Connection, Registry
+from sse_polling.lifecycle import Node, Refusal, capacity
+from sse_polling.protocol.burst import Cause
+
+
+class Times:
+    """A clock and a processor's clock, both set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.cpu = 0.0
+
+
+@pytest.fixture
+def times() -> Times:
+    return Times()
+
+
+@pytest.fixture
+def node(times: Times) -> Node:
+    return Node(Registry(), clock=lambda: times.now, cpu=lambda: times.cpu)
+
+
+def configured(settings: Any, **values: Any) -> Config:
+    settings.SSE_POLLING = values
+    return get_config()
+
+
+def connection(**fields: Any) -> Connection:
+    return Connection(**{"channels": ("a",), "door": "test", **fields})
+
+
+def admit(node: Node, config: Config, count: int, *, priority: int = 0, **fields: Any) -> list[Connection]:
+    """Let *count* clients come, and return those who were let in."""
+    let_in = []
+    for _ in range(count):
+        one = connection(**fields)
+        if node.refuses(priority, config) is None and node.admit(one, config) is None:
+            let_in.append(one)
+    return let_in
+
+
+def test_new_streams_are_refused_at_the_threshold(node: Node, settings: Any) -> None:
+    config = configured(settings, MAX_SOCKETS=10, BREAKER={"threshold": 0.5})
+    assert len(admit(node, config, 4)) == 4
+    assert node.state(config) == "serving"
+    assert len(admit(node, config, 4)) == 1
+    assert node.state(config) == "full"
+    assert node.counts.refused == {Refusal.CAPACITY: 3}
+    assert node.counts.admitted == 5
+
+
+def test_it_serves_again_some_way_below_the_threshold(node: Node, settings: Any) -> None:
+    config = configured(settings, MAX_SOCKETS=100, BREAKER={"threshold": 1})
+    held = admit(node, config, 101)
+    for each in held[:9]:
+        node.registry.release(each)
+    assert node.refuses(0, config) is Refusal.CAPACITY
+    node.registry.release(held[9])
+    assert node.refuses(0, config) is None
+    assert dict(node.counts.states) == {"full": 1, "serving": 1}
+
+
+def test_those_who_are_being_asked_who_they_are_have_their_place(node: Node, settings: Any) -> None:
+    config = configured(settings, MAX_SOCKETS=3, BREAKER={"threshold": 1})
+    admit(node, config, 1)
+    node.arriving = 2
+    assert node.refuses(0, config) is Refusal.CAPACITY
+
+
+def test_a_finite_poll_is_answered_however_full_it_is(node: Node, settings: Any) -> None:
+    config = configured(settings, MAX_SOCKETS=1, BREAKER={"threshold": 1})
+    admit(node, config, 2)
+    assert node.refuses(0, config) is Refusal.CAPACITY
+    assert node.refuses(0, config, finite=True) is None
+
+
+def test_the_least_important_channels_are_refused_first(node: Node, settings: Any) -> None:
+    config = configured(
+        settings,
+        MAX_SOCKETS=100,
+        BREAKER={"threshold": 1},
+        CHANNELS=[("vital.*", {"PRIORITY": 9}), ("builds.*", {"PRIORITY": 5})],
+    )
+    assert len(admit(node, config, 200, priority=0)) == 80
+    assert node.counts.refused == {Refusal.PRIORITY: 120}
+    assert node.state(config) == "serving"
+    assert len(admit(node, config, 200, priority=5)) == 10
+    assert len(admit(node, config, 200, priority=9)) == 10
+    assert node.state(config) == "full"
+    assert node.refuses(0, config) is Refusal.CAPACITY
+
+
+def test_one_client_may_not_have_them_all(node: Node, settings: Any) -> None:
+    config = configured(settings, PER_CLIENT={"max_sockets": 2})
+    held = admit(node, config, 3, key="user:1")
+    assert len(held) == 2
+    assert node.counts.refused == {Refusal.CLIENT: 1}
+    assert len(admit(node, config, 3, key="user:2")) == 2
+    assert len(admit(node, config, 3)) == 3  # nobody in particular
+    node.registry.release(held[0])
+    assert len(admit(node, config, 3, key="user:1")) == 1
+
+
+def test_without_a_setting_the_capacity_follows_the_descriptor_limit(settings: Any) -> None:
+    assert 1 <= capacity(configured(settings)) <= 10_000
+
+
+def test_within_the_budget_nobody_has_to_go(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100)
+    assert all(each.leaving is None for each in admit(node, config, 85))
+
+
+def test_beyond_it_whoever_was_there_first_makes_room_for_the_next(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100)
+    held = admit(node, config, 90)
+    assert [each.leaving for each in held] == [Cause.BUDGET] * 5 + [None] * 85
+
+
+def test_when_those_do_not_go_in_time_the_next_are_closed_at_once(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100)
+    assert len(admit(node, config, 1000)) == 125
+    assert node.counts.refused == {Refusal.BUDGET: 875}
+
+
+def test_a_crowd_that_was_sent_away_makes_the_wait_longer(node: Node, times: Times, settings: Any) -> None:
+    config = configured(settings, BUDGET=100)
+    admit(node, config, 1)
+    alone = node.wait_ms(fresh=False)
+    for _ in range(500):
+        node.ended(Cause.BUDGET, retry_ms=10_000)
+    beside_many = node.wait_ms(fresh=False)
+    times.now += 20
+    node.ended(Cause.HOLD, retry_ms=0)
+    assert alone < beside_many
+    assert node.wait_ms(fresh=False) == alone
+
+
+def test_without_a_budget_there_is_no_wish(node: Node, settings: Any) -> None:
+    config = configured(settings)
+    admit(node, config, 300)
+    node.ended(Cause.HOLD, retry_ms=1000)
+    assert node.wait_ms(fresh=True) == 0
+
+
+def test_another_budget_takes_effect_at_once(node: Node, settings: Any) -> None:
+    admit(node, configured(settings, BUDGET=1000), 300)
+    assert node.refuses(0, configured(settings, BUDGET=100)) is Refusal.BUDGET
+    assert node.refuses(0, configured(settings)) is None
+
+
+def test_why_streams_ended_is_counted(node: Node) -> None:
+    for cause in (Cause.HOLD, Cause.HOLD, Cause.GONE):
+        node.ended(cause, retry_ms=1000)
+    assert node.counts.ended == {Cause.HOLD: 2, Cause.GONE: 1}
+
+
+def test_a_stream_that_ends_in_the_middle_of_an_admission_is_counted(node: Node, settings: Any) -> None:
+    """A collection may run anywhere, and its finalizers with it."""
+    config = configured(settings, BUDGET=10)
+    admit(node, config, 1)
+    budget = node.budget(config)
+    assert budget is not None
+    seen = []
+
+    def observe(now: float, *, count: int, cpu: float) -> None:
+        if not seen:
+            seen.append(count)
+            node.ended(Cause.GONE, retry_ms=0)
+
+    budget.observe = observe  # type: ignore[method-assign]
+    admit(node, config, 1)
+    assert node.counts.ended == {Cause.GONE: 1}
