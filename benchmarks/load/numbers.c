@@ -1,0 +1,24 @@
+#include "numbers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *after(const char *text, const char *token) {
+    if (!text) return NULL;
+    text += strspn(text, " \t\n\r");
+    size_t length = strlen(token);
+    return strncmp(text, token, length) ? NULL : text + length;
+}
+
+bool numbers_read(const char *data, uint64_t *n, int64_t *at) {
+    const char *text = after(after(after(data, "{"), "\"n\""), ":");
+    if (!text) return false;
+    char *end;
+    *n = strtoull(text, &end, 10);
+    if (end == text) return false;
+    text = after(after(after(end, ","), "\"at\""), ":");
+    if (!text) return false;
+    double seconds = strtod(text, &end);
+    *at = (int64_t)(seconds * 1e6);
+    return end != text && *n > 0;
+}
