@@ -11,6 +11,8 @@ from .protocol.tail import Tail
 
 __all__ = ["LiveChannel", "Waiter"]
 
+AT_ONCE = 64  # streams of one channel that are woken before the loop looks at anything else
+
 
 class Waiter:
     """Something a stream waits on: set by any of its channels, or by the wish that it leave."""
@@ -52,7 +54,9 @@ class LiveChannel:
     """A channel as this hub knows it. ``state`` is None while nobody has published to it."""
 
     __slots__ = (
+        "_again",
         "_effective",
+        "_untold",
         "judged",
         "name",
         "pending",
@@ -73,6 +77,8 @@ class LiveChannel:
         self.judged = 0.0
         self.pending: asyncio.Future[None] | None = None
         self.worker: asyncio.Task[None] | None = None
+        self._untold: list[Waiter] = []
+        self._again = False
 
     @property
     def position(self) -> Position:
@@ -95,5 +101,19 @@ class LiveChannel:
         return self.pending is not None or (self.worker is not None and not self.worker.done())
 
     def notify(self) -> None:
-        for waiter in list(self.waiters):
+        """Set all who wait, some at a time: the events of another channel are not to stand behind a crowd."""
+        if self._untold:
+            self._again = True
+            return
+        self._untold = list(self.waiters)
+        self._tell()
+
+    def _tell(self) -> None:
+        told, self._untold = self._untold[-AT_ONCE:], self._untold[:-AT_ONCE]
+        for waiter in told:
             waiter.set()
+        if not self._untold and self._again:
+            self._again = False
+            self._untold = list(self.waiters)
+        if self._untold:
+            asyncio.get_running_loop().call_soon(self._tell)

@@ -104,12 +104,6 @@ def test_a_setting_without_effect_is_told(settings: Any, name: str) -> None:
     assert message.msg.startswith(f"SSE_POLLING: {name} has no effect")
 
 
-def test_a_channels_priority_without_effect_is_told(settings: Any) -> None:
-    settings.SSE_POLLING = {"AUTHORIZE": OWN, "CHANNELS": [("a", {}), ("b", {"PRIORITY": 5})]}
-    (message,) = found("I001")
-    assert message.msg.startswith("SSE_POLLING: CHANNELS[1]['PRIORITY'] has no effect")
-
-
 # Who may read
 
 
@@ -465,3 +459,30 @@ def test_the_docstring_lists_every_check() -> None:
     assert used == set(re.findall(r"^(sse_polling\.\w+) ", str(sse_polling.checks.__doc__), re.MULTILINE))
     tested = set(re.findall(r'(?:found\(.*?"|== "sse_polling\.)([EWI]\d{3})"', Path(__file__).read_text()))
     assert {name.removeprefix("sse_polling.") for name in used} == tested
+
+
+def test_more_sockets_than_descriptors_are_noticed(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sse_polling.checks.capacity.descriptors", lambda: 1024)
+    settings.SSE_POLLING |= {"MAX_SOCKETS": 896}
+    found()
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "MAX_SOCKETS": 897}
+    (message,) = found("W011")
+    assert "897" in message.msg
+    assert "1,025" in str(message.hint)
+
+
+def test_without_a_limit_of_descriptors_any_number_fits(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sse_polling.checks.capacity.descriptors", lambda: None)
+    settings.SSE_POLLING |= {"MAX_SOCKETS": 1_000_000}
+    found()
+
+
+def test_a_budget_that_the_breaker_cuts_off_is_noticed(settings: Any) -> None:
+    settings.SSE_POLLING |= {"MAX_SOCKETS": 500, "BUDGET": 360}
+    found()
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "BUDGET": 400}
+    (message,) = found("W012")
+    assert "450" in message.msg
+    assert "360" in str(message.hint)

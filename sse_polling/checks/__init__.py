@@ -15,6 +15,8 @@ sse_polling.W007        daphne serves without ``SSEPolling``
 sse_polling.W008        PostgreSQL on another host without time limits, with ``DEBUG = False``
 sse_polling.W009        a project that only WSGI serves: nothing holds a stream
 sse_polling.W010        ``TRUSTED_PROXIES`` that trust everybody
+sse_polling.W011        ``MAX_SOCKETS`` beyond the descriptor limit
+sse_polling.W012        a ``BUDGET`` that the circuit breaker cuts off
 sse_polling.I001        a setting that has no effect yet
 ======================  ==========================================================================
 
@@ -23,6 +25,6 @@ None needs a database connection. Importing this package registers them.
 
 from __future__ import annotations
 
-from . import clients, database, layer, reading, server, values, wsgi
+from . import capacity, clients, database, layer, reading, server, values, wsgi
 
-__all__ = ["clients", "database", "layer", "reading", "server", "values", "wsgi"]
+__all__ = ["capacity", "clients", "database", "layer", "reading", "server", "values", "wsgi"]

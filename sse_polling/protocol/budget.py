@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["SocketBudget"]
+__all__ = ["MOST_SHARE", "SocketBudget"]
 
 TARGET = 0.85  # of the budget: the places
-TURN_AWAY = 1.25  # of the budget: above it a new stream is closed at once
+MOST_SHARE = 1.25  # of the budget: above it a new stream is closed at once
 LIVE_WAIT, RECLAIM_WAIT = 0.25, 2.0
 BUSY = 0.5  # of a core: more, and clients are to come less often
 FIRST_RATE = 1000.0  # polls a second that are thought affordable before anything was measured
@@ -71,7 +71,7 @@ class SocketBudget:
 
     def admits(self, count: int) -> bool:
         """Tell whether one more stream may stay while *count* are open; else it is closed at once."""
-        return count < max(1, int(TURN_AWAY * self.budget))
+        return count < max(1, int(MOST_SHARE * self.budget))
 
     def excess(self, count: int) -> int:
         """Return how many of *count* streams have to make room: those that were opened first."""
