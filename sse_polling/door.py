@@ -66,6 +66,8 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     A stream in the answer is registered: whoever takes it must see that it is closed.
     """
     config = get_config()
+    forwarded = request.headers.get("X-Forwarded-For")
+    request.address = config.trusted_proxies.client_address(request.address, forwarded)
     try:
         asked = _Asked(
             request=request,
@@ -137,7 +139,7 @@ class _Asked:
             door=self.request.door,
             client=self.client,
             user=visitor.user,
-            key=visitor.key,
+            key=None if self.finite else visitor.key,  # it holds no socket
             address=self.request.address,
             task=weakref.ref(task) if task is not None else None,
         )
