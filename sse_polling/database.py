@@ -31,6 +31,7 @@ __all__ = [
     "alias",
     "data_version",
     "is_sqlite",
+    "pass_by",
     "run",
     "run_writing",
     "shutdown",
@@ -51,6 +52,7 @@ _thread = threading.local()
 _pools: dict[str, ThreadPoolExecutor] = {}
 _suspected = 0.0
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
+_passing = Gate(patience=0)
 
 
 def alias() -> str:
@@ -110,6 +112,15 @@ def _opened(gate: Gate) -> None:
     seconds = gate.open()
     if seconds is not None:
         logger.warning("sse_polling reaches the database again, after %.1f s", seconds)
+
+
+def pass_by(loop: asyncio.AbstractEventLoop) -> None:
+    """Let *loop*, made for one request (WSGI), share the outage of all such loops, and wait for no end of it.
+
+    Each would otherwise find out for itself and keep a thread of the server meanwhile. Without patience
+    the gate waits for nothing, so that it needs no loop of its own.
+    """
+    _gates[loop] = _passing
 
 
 def _gate(loop: asyncio.AbstractEventLoop) -> Gate:
@@ -236,9 +247,10 @@ def _close(pool: ThreadPoolExecutor) -> None:
 
 
 def _forget() -> None:
-    global _lock  # noqa: PLW0603 - the parent's may be held
+    global _lock, _passing  # noqa: PLW0603 - the parent's may be held
     _pools.clear()
     _gates.clear()
+    _passing = Gate(patience=0)
     _lock = threading.Lock()
 
 

@@ -16,9 +16,10 @@ LONGEST_PAUSE = 1.0
 
 
 class Gate:
-    """One event loop's view of the database. Open at first."""
+    """One event loop's view of the database. Open at first. *patience*: a caller's, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience: float = PATIENCE_SECONDS) -> None:
+        self._patience = patience
         self.shut_since: float | None = None
         self.reason: BaseException | None = None
         self._pause = FIRST_PAUSE
@@ -38,7 +39,7 @@ class Gate:
             if not self._trying and now >= self._next_try:
                 self._trying = True
                 return True
-            if now >= self.shut_since + PATIENCE_SECONDS:
+            if now >= self.shut_since + self._patience:
                 return False
             until = self._next_try if not self._trying else now + LONGEST_PAUSE
             try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from .conf import Config
+from .conf import PRESETS, Config
 from .connections import Connection
 from .database import ERRORS
 from .hub import Hub
@@ -133,6 +133,9 @@ class Stream:
                 hold_seconds=0,
             )
         self._retry = RetryLimits.strictest(each.retry for each in effective)
+        # A poll that cannot wait reads the database: it comes no sooner than one that does not want to.
+        least_ms = PRESETS["reclaim"].retry.base_ms
+        self._least_ms = max(self._retry.base_ms, least_ms) if finite else 0
         self._burst = Burst(limits, now=connection.opened)
         connection.cursor = self.cursor
         connection.on_leave = partial(hub.loop.call_soon_threadsafe, waiter.set)
@@ -219,6 +222,8 @@ class Stream:
         return wire.close("pool_draining") + last if self.cause is Cause.DRAIN else last
 
     def _next_retry(self, *, behind: bool = False, at_least_ms: int = 0) -> int:
+        if not behind:
+            at_least_ms = max(at_least_ms, self._least_ms)
         steered_ms = self._node.wait_ms(fresh=self._burst.events > 0)
         self._retry_ms = next_retry(
             self._retry, self._rng, behind=behind, steered_ms=steered_ms, at_least_ms=at_least_ms

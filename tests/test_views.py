@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from sse_polling import publish
+from sse_polling import database, gate, publish
 from sse_polling.connections import registry
+from sse_polling.database import Away
+from sse_polling.gate import Gate
 from sse_polling.hub import Hub, hubs
 from sse_polling.views import CUT_BYTES, Whole
 
@@ -37,6 +41,44 @@ def test_polls_under_wsgi_leave_no_threads_and_no_hubs_behind(client: Client) ->
     ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("sse_polling")]
     assert len(ours) <= 2  # DATABASE_THREADS
     assert len([loop for loop in hubs if not loop.is_closed()]) <= 1
+
+
+def test_polls_under_wsgi_share_an_outage_and_wait_for_no_end_of_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = publish("a", "one")
+    tries: list[Any] = []
+
+    async def away(*args: Any, **kwargs: Any) -> Any:
+        tries.append(args)
+        raise Away(OperationalError("gone"))
+
+    monkeypatch.setattr(gate, "FIRST_PAUSE", 60)
+    monkeypatch.setattr(gate, "LONGEST_PAUSE", 60)
+    monkeypatch.setattr(database, "_passing", Gate(patience=0))
+    with monkeypatch.context() as outage:
+        outage.setattr(database, "_answer", away)
+        began = time.monotonic()
+        for _ in range(4):
+            response = client.get(f"/events/a/?last_event_id={stored.id}")
+            assert (response.status_code, response["Content-Type"]) == (200, "text/event-stream")
+            retry, identifier = response.content.decode().split("\n")[:2]
+            assert int(retry.removeprefix("retry: ")) >= 5000
+            assert identifier == f"id: {stored.id}"
+        assert time.monotonic() - began < 2  # patience elsewhere: 5 s
+    assert len(tries) == 1
+    monkeypatch.setattr(database._passing, "_next_try", 0.0)
+    for _ in range(2):
+        response = client.get("/events/a/?last_event_id=earliest")
+        assert b"data: one\n\n" in response.content
+
+
+@pytest.mark.parametrize("wait", ["5", "nan", "x", "1" * 500])
+def test_under_wsgi_a_longer_wait_is_refused_in_words(client: Client, wait: str) -> None:
+    response = client.get(f"/events/a/?wait={wait}")
+    assert response.status_code == 400
+    assert f"wait is '{wait[:20]}', and this server runs under WSGI" in response.content.decode()
+    assert client.get("/events/a/?wait=0").status_code == 200
 
 
 async def test_the_async_client_reads_a_burst(async_client: AsyncClient, settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""Rules for AUTHORIZE, as a project would write them."""
+"""Rules for AUTHORIZE and PER_CLIENT, as a project would write them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 
-__all__ = ["in_the_group", "with_a_word"]
+__all__ = ["everybody", "in_the_group", "with_a_word"]
 
 
 def in_the_group(request: Any, channel: str) -> bool:
@@ -18,3 +18,8 @@ def with_a_word(request: Any, channel: str) -> bool:
     """Let those in who say the word in the query, a header or a cookie of the session's."""
     said = request.GET.get("word") or request.headers.get("X-Word")
     return bool(said == "please" and request.scope["type"] == "http")
+
+
+def everybody(request: Any) -> str:
+    """Call all clients one, for PER_CLIENT."""
+    return "everybody"
