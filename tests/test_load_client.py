@@ -20,6 +20,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
 OPENING = b"retry: 1\nid: a.0\n\n"
 STOP = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 4\r\n\r\nbusy"
+RESET = b"a reset in place of an answer"
 CLEAN = {"gaps": 0, "missing": 0, "gap_events": 0, "repeats": 0, "unnumbered": 0, "from_the_future": 0}
 
 
@@ -48,6 +49,13 @@ def with_length(body: bytes) -> bytes:
 
 def until_close(body: bytes) -> bytes:
     return HEAD + b"\r\n" + body
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Close the connection with a RST."""
+    at_once = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+    writer.transport.abort()
 
 
 @dataclass
@@ -79,6 +87,9 @@ class Server:
                 turn = self.asked[who] = self.asked.get(who, -1) + 1
                 reply = self.replies[turn] if turn < len(self.replies) else STOP
                 sent = reply() if callable(reply) else reply
+                if sent == RESET:
+                    reset(writer)
+                    return
                 for at in range(0, len(sent), self.piece):
                     writer.write(sent[at : at + self.piece])
                     await writer.drain()
@@ -174,6 +185,7 @@ async def test_each_fault_is_counted_as_what_it_is() -> None:
             b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi",
             b"no HTTP at all\r\n\r\n",
+            RESET,
             b"",
         ]
     )
@@ -186,6 +198,8 @@ async def test_each_fault_is_counted_as_what_it_is() -> None:
     assert sequence["behind"] == {"of": "until_n", "clients": 2, "events": 2, "max": 1}
     for name in ("cut", "not_event_stream", "bad_http", "unanswered"):
         assert found["errors"][name] == 2, name
+    assert found["errors"]["read"] == {"ECONNRESET": 2}
+    assert found["errors"]["connect"] == {}
     # The block that was cut does not count.
     assert sum("Last-Event-ID: a.8\r\n" in request for request in server.requests) == 2
     assert not any("Last-Event-ID: a.9\r\n" in request for request in server.requests)
@@ -240,9 +254,7 @@ async def test_who_never_reads_keeps_its_descriptor_until_the_server_resets_it()
         with LoadClient(load) as client:
             await server.wait_for(lambda: len(server.requests) == 2)
             for writer in server.writers:  # a close alone would not be seen behind what was not read
-                reset = struct.pack("ii", 1, 0)
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-                writer.transport.abort()
+                reset(writer)
             await asyncio.sleep(0)  # abort closes in the loop's next turn
             await asyncio.sleep(0)
             found = await asyncio.to_thread(client.stop)

@@ -503,7 +503,10 @@ void clients_begin_due(struct load *l) {
     int64_t now = now_us();
     for (int turn = 0; turn < BEGIN_AT_ONCE; turn++) {
         if (!l->waiting.count || l->waiting.items[0].at > now) return;
-        begin(l, heap_pop(&l->waiting).client);
+        struct due first = heap_pop(&l->waiting);
+        histogram_add(&l->lateness, now - first.at);
+        begin(l, first.client);
+        now = now_us();
     }
 }
 

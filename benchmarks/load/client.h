@@ -72,6 +72,7 @@ struct load {
     uint64_t retries, waits, answers[ANSWERS];
     double retry_ms, wait_us;
     struct histogram latency, first_byte, answer_times[ANSWERS], reclaimed;
+    struct histogram lateness; /* of the client itself: from when somebody was due to when it began */
 };
 
 /* Make the clients and say when each arrives, from now on. */

@@ -60,8 +60,8 @@ static void drop(struct connection *c) {
 }
 
 static size_t write_event(char *out, unsigned long long n, double at) {
-    return (size_t)snprintf(out, EVENT_LIMIT, "id: %llu\ndata: {\"n\":%llu,\"at\":%.6f,\"text\":\"%*s\"}\n\n", n, n,
-                            at, settings.padding, "");
+    return (size_t)snprintf(out, EVENT_LIMIT, "id: %llu\ndata: {\"n\":%llu,\"at\":%.6f,\"text\":\"%*s\"}\n\n",
+                            n, n, at, settings.padding, "");
 }
 
 static size_t write_chunk(char *out, const char *body, size_t length) {
@@ -156,7 +156,8 @@ static void read_settings(int count, char **words) {
         else if (!strcmp(words[i], "--seconds")) settings.seconds = value;
         else {
             fprintf(stderr,
-                    "echo: '%s' is not known; --port, --burst, --retry, --rate, --padding, --seconds\n", words[i]);
+                    "echo: '%s' is not known; --port, --burst, --retry, --rate, --padding, --seconds\n",
+                    words[i]);
             exit(2);
         }
         i++;

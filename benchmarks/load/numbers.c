@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What is beyond is nobody's count or clock, and sums of it would overflow. */
+#define MOST 1000000000000
+
 static const char *after(const char *text, const char *token) {
     if (!text) return NULL;
     text += strspn(text, " \t\n\r");
@@ -19,6 +22,7 @@ bool numbers_read(const char *data, uint64_t *n, int64_t *at) {
     text = after(after(after(end, ","), "\"at\""), ":");
     if (!text) return false;
     double seconds = strtod(text, &end);
+    if (end == text || !(seconds >= 0 && seconds < MOST) || *n == 0 || *n > MOST) return false;
     *at = (int64_t)(seconds * 1e6);
-    return end != text && *n > 0;
+    return true;
 }

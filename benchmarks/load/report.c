@@ -68,7 +68,8 @@ static void sequence(FILE *out, const struct load *l) {
 static void storm(FILE *out, const struct load *l) {
     static const char *names[ANSWERS] = {"unanswered", "stream", "refusal", "503", "other", "failed"};
     fputs("  \"storm\": {", out);
-    for (int i = 0; i < ANSWERS; i++) fprintf(out, "%s\"%s\": %llu", i ? ", " : "", names[i], U(l->answers[i]));
+    for (int i = 0; i < ANSWERS; i++)
+        fprintf(out, "%s\"%s\": %llu", i ? ", " : "", names[i], U(l->answers[i]));
     fputs(", \"times_ms\": {", out);
     for (int i = ANSWER_STREAM; i < ANSWERS; i++) {
         if (i > ANSWER_STREAM) fputs(", ", out);
@@ -87,7 +88,6 @@ void report(FILE *out, struct load *l, const struct tally *from, const struct ta
     getrlimit(RLIMIT_NOFILE, &files);
     double cpu = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
                  (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-    uint64_t reconnects = l->waits;
 
     fprintf(out, "{\n  \"ended\": \"%s\", \"seconds\": %.3f, \"measured_seconds\": %.3f, ", why, passed,
             measured);
@@ -112,7 +112,8 @@ void report(FILE *out, struct load *l, const struct tally *from, const struct ta
     fprintf(out,
             ", \"cut\": %llu, \"unanswered\": %llu, \"bad_http\": %llu, \"not_event_stream\": %llu, "
             "\"cut_lines\": %llu, \"stale_keep_alive\": %llu},\n",
-            U(l->cut), U(l->unanswered), U(l->bad_http), U(l->not_event_stream), U(l->cut_lines), U(l->stale));
+            U(l->cut), U(l->unanswered), U(l->bad_http), U(l->not_event_stream), U(l->cut_lines),
+            U(l->stale));
     sequence(out, l);
     fputs("  ", out);
     histogram_print(out, "latency_ms", &l->latency);
@@ -121,7 +122,7 @@ void report(FILE *out, struct load *l, const struct tally *from, const struct ta
     fprintf(out,
             ",\n  \"reconnects\": %llu, \"retry_ms\": {\"count\": %llu, \"mean\": %.3f}, "
             "\"wait_ms\": {\"count\": %llu, \"mean\": %.3f},\n",
-            U(reconnects), U(l->retries), per(l->retry_ms, (double)l->retries), U(l->waits),
+            U(l->waits), U(l->retries), per(l->retry_ms, (double)l->retries), U(l->waits),
             per(l->wait_us / 1000, (double)l->waits));
     fprintf(out,
             "  \"sockets\": {\"mean\": %.3f, \"max\": %u, \"at_end\": %u, \"left_open_by_server\": %llu}, "
@@ -136,6 +137,10 @@ void report(FILE *out, struct load *l, const struct tally *from, const struct ta
         histogram_print(out, "reset_after_ms", &l->reclaimed);
         fputs("},\n", out);
     }
-    fprintf(out, "  \"self\": {\"cpu_seconds\": %.3f, \"busy_share\": %.4f, \"max_rss_kb\": %ld, \"files\": %llu}\n}\n",
+    fprintf(out,
+            "  \"self\": {\"cpu_seconds\": %.3f, \"busy_share\": %.4f, \"max_rss_kb\": %ld, "
+            "\"files\": %llu, ",
             cpu, per(cpu, passed), usage.ru_maxrss, U(files.rlim_cur));
+    histogram_print(out, "lateness_ms", &l->lateness);
+    fputs("}\n}\n", out);
 }
