@@ -42,12 +42,16 @@ VOLATILE_PARAMETERS = frozenset({"last_event_id"})
 
 
 class AccessRequest(Protocol):
-    """What an ``AUTHORIZE`` callable is given, at every door."""
+    """What an ``AUTHORIZE`` callable is given, at every door.
+
+    *address* is the client's own, behind ``TRUSTED_PROXIES``; None if there is none.
+    """
 
     user: Any
     GET: Any
     headers: Mapping[str, str]
     scope: Mapping[str, Any]
+    address: str | None
 
 
 async def public(request: AccessRequest, channel: str) -> bool:

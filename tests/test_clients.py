@@ -12,6 +12,8 @@ from django.http import QueryDict
 from sse_polling import access
 from sse_polling.clients import Proxies, client_key
 from sse_polling.conf import get_config, problems
+from sse_polling.door import answer
+from sse_polling.hub import Hub
 
 TRUSTED = Proxies.parse(["10.0.0.0/8", "127.0.0.1", "2001:db8:ffff::/48", "unix:"])
 
@@ -219,3 +221,34 @@ async def test_a_number_is_a_key_too(settings: Any) -> None:
 async def test_a_key_that_refuses_is_a_no(settings: Any) -> None:
     settings.SSE_POLLING = {**PUBLIC, "PER_CLIENT": {"key": nobody_at_all}}
     assert await key(user=7) is None
+
+
+# As a whole
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_rules_and_operators_see_the_address_behind_the_proxies(settings: Any) -> None:
+    seen: list[Any] = []
+
+    async def rule(request: Any, channel: str) -> bool:
+        seen.append(request.address)
+        return True
+
+    settings.SSE_POLLING = {"AUTHORIZE": rule, "TRUSTED_PROXIES": ["127.0.0.1"]}
+    headers = {"X-Forwarded-For": "6.6.6.6, 1.2.3.4"}
+    for peer, client in [("127.0.0.1", "1.2.3.4"), ("9.9.9.9", "9.9.9.9"), (None, None)]:
+        request: Any = SimpleNamespace(
+            user=None, GET=QueryDict(""), headers=headers, scope={}, door="test", address=peer
+        )
+
+        async def load() -> Any:
+            return access.Nobody()
+
+        request.load_user = load
+        given = await answer(request, ["a"], several=False)
+        assert given.stream is not None
+        assert seen.pop() == client
+        assert given.stream.connection.address == client
+        assert given.stream.connection.key == (client and f"address:{client}")
+        given.stream.close()
+    Hub.current().stop()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 
 
@@ -77,6 +77,30 @@ def test_a_stream_that_is_released_in_the_midst_of_another_release_is_counted_we
     for each in (second, third):
         registry.release(each)
     assert registry._by_key == {}
+
+
+def test_a_release_that_finds_the_lock_taken_is_made_good_by_who_has_it() -> None:
+    class Busy:
+        """A lock that another thread's release meets just before it is given back."""
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def acquire(self, *, blocking: bool) -> bool:
+            return self.lock.acquire(blocking=blocking)
+
+        def release(self) -> None:
+            if late:
+                registry.release(late.pop())
+            self.lock.release()
+
+    registry, first, second = Registry(), connection(key="user:1"), connection(key="user:1")
+    registry.take(first)
+    registry.take(second)
+    late = [first]
+    registry._lock = Busy()  # type: ignore[assignment]
+    registry.release(second)
+    assert (len(registry), registry._by_key) == (0, {})
 
 
 def test_threads_that_take_and_release_at_once_leave_nothing() -> None:

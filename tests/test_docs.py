@@ -15,6 +15,7 @@ from sse_polling.protocol.names import RESERVED_NAMES
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = (ROOT / "docs/reference.md").read_text()
 README = (ROOT / "README.md").read_text()
+LIMITS = (ROOT / "docs/limits.md").read_text()
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 
 
@@ -63,7 +64,7 @@ def test_the_reference_names_the_words_that_no_channel_can_have() -> None:
         assert f"`{name}`" in REFERENCE
 
 
-@pytest.mark.parametrize("block", blocks(README, "python") + blocks(REFERENCE, "python"))
+@pytest.mark.parametrize("block", blocks(README + REFERENCE + LIMITS, "python"))
 def test_every_python_example_is_python(block: str) -> None:
     compile(block, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
