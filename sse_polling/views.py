@@ -17,10 +17,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 from .access import Nobody
 from .conf import get_config
-from .connections import registry
+from .database import pass_by
 from .door import Answer, answer, bad_request, method_not_allowed
 from .hub import hubs
-from .lifecycle import capacity, state
+from .lifecycle import capacity, node
 from .threads import give_thread_back
 
 __all__ = ["ready", "stream", "streams"]
@@ -84,8 +84,8 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
     config = get_config()
     hub = hubs.get(asyncio.get_running_loop())
     body = {
-        "state": state(registry, config),
-        "sockets": len(registry),
+        "state": node.state(config),
+        "sockets": len(node.registry),
         "capacity": capacity(config),
         "layer": hub.state if hub is not None else None,
     }
@@ -98,6 +98,11 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
     try:
         asked = names or request.GET.getlist("channel")
         finite = not isinstance(request, ASGIRequest)
+        if finite:
+            refused = _refuse_to_wait(request.GET.get("wait", "0"))
+            if refused is not None:
+                return _plain(refused)
+            pass_by(asyncio.get_running_loop())
         given = await answer(_ViewRequest(request), asked, several=not names, finite=finite)
     except (SuspiciousOperation, UnicodeError) as error:
         return _plain(bad_request(error))
@@ -118,6 +123,21 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
         given.stream.close()
         raise
     return response
+
+
+def _refuse_to_wait(wait: str) -> Answer | None:
+    """Refuse what asks WSGI, where a thread of the server would wait, for more than what there is."""
+    try:
+        if float(wait) <= 0:
+            return None
+    except ValueError:
+        pass
+    return bad_request(
+        ValueError(
+            f"wait is {wait[:20]!r}, and this server runs under WSGI, which cannot hold a stream. Ask with "
+            "wait=0 and come back, or have the site served through ASGI."
+        )
+    )
 
 
 def _plain(given: Answer, request: HttpRequest | None = None) -> HttpResponse:
