@@ -81,6 +81,11 @@ class LiveChannel:
         self._again = False
 
     @property
+    def head(self) -> int:
+        """The sequence of the newest event that this hub knows, 0 without one."""
+        return self.tail.head if self.tail is not None else 0
+
+    @property
     def position(self) -> Position:
         """Where a reader stands who has seen everything that this hub knows."""
         if self.state is None or self.tail is None:

@@ -6,6 +6,7 @@ history under it was trimmed, erased or restored from a backup.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from . import history
@@ -28,7 +29,7 @@ class Batch:
     """What to send next, in order, and where the client stands after it."""
 
     after: Position
-    items: list[Gap | Entry] = field(default_factory=list)
+    items: Sequence[Gap | Entry] = field(default_factory=list)
 
 
 async def next_batch(
@@ -51,10 +52,10 @@ async def next_batch(
         else:
             # From nowhere a client goes on at the first event of whichever life there is by now.
             here = Position(state.life, 0, NOWHERE.tag) if nowhere else position
-            if _fits(live, here):
+            if _fits(state, tail, here):
                 if tail.covers(here.sequence):
                     entries = tail.after(here.sequence, max_events=max_events, max_bytes=max_bytes)
-                    return Batch(entries[-1].event.position if entries else position, list(entries))
+                    return Batch(entries[-1].after if entries else position, entries)
                 batch = await _from_database(
                     live, here, judged=judged, max_events=max_events, max_bytes=max_bytes
                 )
@@ -90,14 +91,11 @@ async def earliest(live: LiveChannel) -> Position:
     return Position(state.life, first - 1, NOWHERE.tag)
 
 
-def _fits(live: LiveChannel, position: Position) -> bool:
+def _fits(state: history.ChannelState, tail: Tail, position: Position) -> bool:
     """Tell whether *position* may be of the life that this process knows."""
-    if live.state is None or live.tail is None or position.life != live.state.life:
+    if position.life != state.life or position.sequence > tail.head:
         return False
-    if position.sequence > live.tail.head:
-        return False
-    covered = live.tail.covers(position.sequence)
-    return not covered or same_tag(live.tail.tag_at(position.sequence), position.tag)
+    return position.sequence < tail.base or same_tag(tail.tag_at(position.sequence), position.tag)
 
 
 def _reset(live: LiveChannel, position: Position, after: Position) -> Batch:
@@ -146,24 +144,24 @@ def _rows_for(tail: Tail | None, max_bytes: int) -> int:
 def _placed(
     live: LiveChannel, position: Position, rows: list[StoredEvent], *, max_events: int, max_bytes: int
 ) -> Batch:
-    batch = Batch(position)
+    items: list[Gap | Entry] = []
     size = 0
     for row in rows[:max_events]:
-        if row.sequence != batch.after.sequence + 1:
+        if row.sequence != position.sequence + 1:
             before = Position(row.life, row.sequence - 1, NOWHERE.tag)
-            batch.items.append(_trimmed(live, batch.after.sequence + 1, before))
-            batch.after = before
-        if len(batch.items) == max_events:
+            items.append(_trimmed(live, position.sequence + 1, before))
+            position = before
+        if len(items) == max_events:
             break
         entry = Entry.of(row)
         size += len(entry.frame)
-        if size > max_bytes and batch.items:
+        if size > max_bytes and items:
             break
-        batch.items.append(entry)
-        batch.after = row.position
+        items.append(entry)
+        position = entry.after
         if row.ends_burst:
             break
-    return batch
+    return Batch(position, items)
 
 
 def _trimmed(live: LiveChannel, first: int, after: Position) -> Gap:

@@ -181,10 +181,12 @@ class Stream:
                     yield chunk
                     beat = self._clock()
                 now = self._clock()
-                self.cause = self._over(now, idle=not chunk)
+                # After a chunk that left nothing, there is nothing to look for until the waiter is set.
+                idle = not chunk or not self._is_behind
+                self.cause = self._over(now, idle=idle)
                 if self.cause is not None:
                     break
-                if not chunk:
+                if idle:
                     await self._waiter.wait(
                         min(self._burst.deadline(), beat + self._config.heartbeat_seconds) - now
                     )
@@ -204,7 +206,7 @@ class Stream:
         leaving = self.connection.leaving
         if leaving is not None:
             return Cause(leaving) if leaving in (*_SPEECHLESS, Cause.BUDGET) else Cause.DRAIN
-        if all(reader.position.at_end for reader in self._readers) and self._burst.events:
+        if self._burst.events and all(reader.position.at_end for reader in self._readers):
             return Cause.END
         if self._last is not None and self._last.ends_burst:
             return Cause.PUBLISHER
@@ -217,9 +219,13 @@ class Stream:
     def _closing(self) -> bytes:
         if self.cause in (Cause.DATABASE, Cause.FAILED):
             return wire.closing(retry_ms=self._next_retry(at_least_ms=DATABASE_RETRY_MS))
-        behind = any(reader.position.sequence < reader.live.position.sequence for reader in self._readers)
-        last = wire.closing(retry_ms=self._next_retry(behind=behind))
+        last = wire.closing(retry_ms=self._next_retry(behind=self._is_behind))
         return wire.close("pool_draining") + last if self.cause is Cause.DRAIN else last
+
+    @property
+    def _is_behind(self) -> bool:
+        """True while this process knows of events that were not sent."""
+        return any(reader.position.sequence < reader.live.head for reader in self._readers)
 
     def _next_retry(self, *, behind: bool = False, at_least_ms: int = 0) -> int:
         if not behind:
@@ -252,8 +258,8 @@ class Stream:
                 self._away = True  # whoever asked the database has logged it; the other channels go on
                 continue
             for item in batch.items:
-                before = reader.position
-                block = self._block(reader, item)
+                before, reader.position = reader.position, item.after
+                block = self._block(item)
                 if len(block) > self._burst.bytes_left - size and (self._burst.events or parts):
                     reader.position = before  # it does not fit any more: the next burst begins with it
                     self._overflow = True
@@ -267,9 +273,8 @@ class Stream:
             reader.position = batch.after
         return b"".join(parts), len(parts)
 
-    def _block(self, reader: _Reader, item: Gap | Entry) -> bytes:
-        """Return *item* as the client gets it, and move the reader behind it."""
-        reader.position = item.after if isinstance(item, Gap) else item.event.position
+    def _block(self, item: Gap | Entry) -> bytes:
+        """Return *item* as the client gets it, whose cursor is behind it already."""
         if isinstance(item, Gap):
             return wire.gap(item, self.cursor)
         return wire.with_id(self.cursor, item.envelope) if self._several else item.frame

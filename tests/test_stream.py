@@ -188,6 +188,21 @@ def test_a_replay_counts_as_events_and_is_followed_by_the_linger(time: Timeless,
     assert (reader.ended, reader.cause) == (pytest.approx(0.5), Cause.LINGER)
 
 
+def test_what_comes_while_a_chunk_is_written_is_of_the_same_burst(time: Timeless, hub: Hub) -> None:
+    first, *_ = publish_many("a", "xy")
+    with override_settings(SSE_POLLING={**NO_JITTER, "PRESET": "reclaim"}):
+        reader = Reader(time, hub, "a", at=first.id)
+        assert reader.stream is not None
+        chunks = reader.stream.run()
+        time.run(anext(chunks))
+        assert b"data: y\n" in time.run(anext(chunks))
+        publish("a", "z")
+        wake(hub)
+        time.settle()
+        assert b"data: z\n" in time.run(anext(chunks))
+        assert time.run(anext(chunks)) == b"retry: 2000\n\n"
+
+
 def test_a_gap_counts_as_an_event(time: Timeless, hub: Hub) -> None:
     publish("a", "x")
     reader = Reader(time, hub, "a", at="another.7.life").through()

@@ -41,6 +41,8 @@ class BurstLimits:
     def strictest(cls, limits: Iterable[BurstLimits]) -> BurstLimits:
         """Return the smallest of each limit: what a stream of several channels keeps to."""
         several = list(limits)
+        if len(several) == 1:
+            return several[0]
         return cls(
             **{field.name: min(getattr(each, field.name) for each in several) for field in fields(cls)}
         )

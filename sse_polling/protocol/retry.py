@@ -22,6 +22,8 @@ class RetryLimits:
     def strictest(cls, limits: Iterable[RetryLimits]) -> RetryLimits:
         """Return the longest waits: what a stream of several channels keeps to."""
         several = list(limits)
+        if len(several) == 1:
+            return several[0]
         return cls(
             base_ms=max(each.base_ms for each in several),
             behind_ms=max(each.behind_ms for each in several),

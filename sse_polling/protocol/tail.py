@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .cursor import Position
 from .event import StoredEvent
 from .wire import envelope, frame
 
@@ -19,11 +20,12 @@ class Entry:
     event: StoredEvent
     ends_burst: bool
     frame: bytes
+    after: Position
     _envelope: bytes | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, event: StoredEvent) -> Entry:
-        return cls(event, event.ends_burst, frame(event))
+        return cls(event, event.ends_burst, frame(event), event.position)
 
     @property
     def envelope(self) -> bytes:
@@ -43,23 +45,19 @@ class Tail:
     Invariant: the entries' sequences are dense. ``base_tag`` is the tag at ``base`` where known.
     """
 
-    __slots__ = ("_entries", "_start", "base", "base_tag", "bytes", "max_bytes", "max_events")
+    __slots__ = ("_entries", "_start", "base", "base_tag", "bytes", "head", "max_bytes", "max_events")
 
     def __init__(self, *, max_events: int, max_bytes: int, base: int = 0, base_tag: str = "-") -> None:
         self.max_events = max_events
         self.max_bytes = max_bytes
         self._entries: list[Entry] = []
         self._start = 0  # the list is cut only once half of it is dead: dropping is O(1) a time
-        self.base = base
+        self.base = self.head = base
         self.base_tag = base_tag
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries) - self._start
-
-    @property
-    def head(self) -> int:
-        return self.base + len(self)
 
     @property
     def head_tag(self) -> str:
@@ -81,6 +79,7 @@ class Tail:
             raise ValueError(f"expected sequence {self.head + 1}, got {event.sequence}")
         entry = Entry.of(event)
         self._entries.append(entry)
+        self.head = event.sequence
         self.bytes += entry.size
         while len(self) > self.max_events or (self.bytes > self.max_bytes and len(self) > 1):
             self._drop()
