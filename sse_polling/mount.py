@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -20,7 +21,8 @@ from .conf import get_config
 from .door import Answer, answer, bad_request, method_not_allowed
 from .protocol.burst import Cause
 from .protocol.names import RESERVED_NAMES
-from .transport import abort, close_when_done
+from .sending import Outlet, Stalled
+from .transport import find_socket, longest_retry_ms
 
 __all__ = ["Mount"]
 
@@ -115,9 +117,11 @@ class _MountRequest:
 
 
 async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -> None:
-    close = get_config().close_socket
+    config = get_config()
+    close = config.close_socket
+    socket = find_socket(send, scope)
     if close:
-        close_when_done(send)
+        socket.close_when_done()
     given = await _answer(scope, receive, send, names)
     headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in given.headers]
     if close and scope.get("http_version", "1.1") in ("1.0", "1.1"):
@@ -129,20 +133,26 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -
         await send({"type": "http.response.body", "body": given.body})
         return
     stream = given.stream
-    stream.connection.abort_transport = abort(send)
+    stream.connection.abort_transport = socket.abort if socket.reachable else None
+    if not close:
+        stream.longest_retry_ms = longest_retry_ms(socket.keep_open(config.keep_alive_seconds))
+    outlet = Outlet(send, socket, config, on_stalled=partial(stream.connection.leave, Cause.STALLED))
     # The server tells only through receive() that the client has gone.
     watch = asyncio.get_running_loop().create_task(_until_gone(receive), name="sse_polling-watch")
     watch.add_done_callback(lambda _: stream.connection.leave(Cause.GONE))
     chunks = stream.run()
     try:
-        await send({"type": "http.response.start", "status": given.status, "headers": headers})
+        await outlet.send({"type": "http.response.start", "status": given.status, "headers": headers})
         async for chunk in chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await outlet.write(chunk)
+        await outlet.send({"type": "http.response.body", "body": b"", "more_body": False})
+    except Stalled:
+        stream.cause = Cause.STALLED
     except OSError:
         pass  # the client went in mid-send; it will be back with its cursor
     finally:
         watch.cancel()
+        outlet.close()
         stream.close()
         await chunks.aclose()
 

@@ -1,36 +1,330 @@
-"""The server's socket below an ASGI ``send``, where the server lets itself be reached."""
+"""The server's socket below an ASGI ``send``: the one place that reaches into servers.
+
+Each server keeps it elsewhere and none promises to; so everything here looks before it leaps, and a
+server where something cannot be reached is no error. What a caller may count on is in ``docs/sockets.md``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import math
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-__all__ = ["abort", "close_when_done"]
+__all__ = ["SHORTEST_WINDOW", "Socket", "find_socket", "longest_retry_ms"]
+
+SHORTEST_WINDOW = 5.0  # seconds: uvicorn's and hypercorn's
+WINDOW_SHARE = 0.8  # of the window a client may wait: the rest is for its way here
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with an RST, and keep nothing in the kernel
+_ACKED = slice(120, 128)  # tcpi_bytes_acked in Linux's struct tcp_info
+_UNSENT = 0x5411  # SIOCOUTQ
+_SCAN_SECONDS = 1.0
 
 
-def close_when_done(send: Any) -> bool:
-    """Make daphne close the socket after this response; True if it is daphne.
+class Socket:
+    """A socket that cannot be reached, and what holds for every other one.
 
-    daphne sends a ``Connection: close`` header and keeps the socket all the same. *send* is the one
-    the server made: a middleware's wrapper hides the server's request.
+    *window* is how long the server keeps an idle socket open, in seconds: the shortest of the known
+    servers' where that cannot be seen.
     """
-    channel = getattr(_twisted_request(send), "channel", None)
-    if channel is None or not hasattr(channel, "persistent"):
+
+    window: float = SHORTEST_WINDOW
+    reachable = False  # True: `abort` works
+    costly = False  # True: a look at it costs a look at every descriptor of the process
+
+    def pending(self) -> int | None:
+        """Return how many bytes the server has and the kernel has not taken; None: it does not show."""
+        return None
+
+    def acked(self) -> int | None:
+        """Return how many bytes the peer has had, None if none wait for it (or nobody can tell).
+
+        The kernel takes the next bytes only once a large part of what it has is gone: a slow peer shows
+        here before it shows in `pending`.
+        """
+        return None
+
+    def abort(self) -> bool:
+        """Cut the socket at once, and drop what it still had to send; False where that is impossible."""
         return False
-    channel.persistent = False
-    return True
+
+    def close_when_done(self) -> None:
+        """Have the socket closed after this response where a ``Connection: close`` does not do it."""
+
+    def keep_open(self, _seconds: float) -> float:
+        """Have the idle socket kept so long after this response; return the seconds that really hold."""
+        return self.window
+
+    def probe(self, seconds: float) -> None:
+        """Have the kernel find out within two times *seconds* that the peer has gone without a word."""
+
+    def bound(self, size: int) -> None:
+        """Let the server and the kernel each keep about *size* bytes that were not sent."""
 
 
-def abort(send: Any) -> Callable[[], Any] | None:
-    """Return what cuts the socket at once: daphne's and uvicorn's transports; None elsewhere."""
-    channel = getattr(_twisted_request(send), "channel", None)
-    twisted = getattr(getattr(channel, "transport", None), "abortConnection", None)
-    if twisted is not None:
-        return twisted  # type: ignore[no-any-return]
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    return getattr(transport, "abort", None)
+class _Kernel(Socket):
+    """A socket whose options can be set; a subclass says where it is."""
+
+    reachable = True
+
+    def _raw(self) -> Any:
+        """Return what has ``setsockopt``, None if it is closed."""
+        raise NotImplementedError
+
+    def probe(self, seconds: float) -> None:
+        raw = self._raw()
+        if raw is not None:
+            _probe(raw, seconds)
+
+    def acked(self) -> int | None:
+        raw = self._raw()
+        return None if raw is None else _acked(raw)
+
+    def bound(self, size: int) -> None:
+        raw = self._raw()
+        if raw is not None:
+            # Else the kernel takes megabytes for a peer that reads nothing, and that looks like progress.
+            _set(raw, socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", size)
 
 
-def _twisted_request(send: Any) -> Any:
-    return send.args[0] if isinstance(send, partial) and send.args else None
+class _Twisted(_Kernel):
+    """daphne's: its ``send`` has the Twisted request, which knows its channel until it is done."""
+
+    window = 60
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._layers = [channel.transport]  # TLS, if there is any, and below it TCP
+        while (below := getattr(self._layers[-1], "transport", None)) is not None and len(self._layers) < 4:
+            self._layers.append(below)
+        self._tcp = self._layers[-1]
+
+    def pending(self) -> int | None:
+        tcp = self._tcp
+        if not tcp.connected:
+            return 0
+        size: int = len(tcp.dataBuffer) - tcp.offset + tcp._tempDataLen
+        for tls in self._layers[:-1]:
+            size += sum(map(len, getattr(tls, "_appSendBuffer", ())))
+            size += sum(map(len, getattr(getattr(tls, "_aggregator", None), "_buffer", ())))
+        return size
+
+    def abort(self) -> bool:
+        self._layers[0].abortConnection()
+        return True
+
+    def close_when_done(self) -> None:
+        self._channel.persistent = False  # daphne sends a Connection header, and does not heed it
+
+    def keep_open(self, seconds: float) -> float:
+        if not hasattr(self._channel, "_savedTimeOut"):
+            return self.window
+        self._channel._savedTimeOut = seconds
+        return seconds
+
+    def _raw(self) -> Any:
+        return self._tcp.getHandle() if self._tcp.connected else None
+
+
+class _Asyncio(_Kernel):
+    """uvicorn's and hypercorn's: an asyncio transport, or uvloop's."""
+
+    def __init__(self, transport: Any, *, protocol: Any = None, window: float = SHORTEST_WINDOW) -> None:
+        self._transport = transport
+        self._protocol = protocol  # uvicorn's: each has a window of its own
+        self.window = window
+        # asyncio's TLS counts its own bytes only; what uvloop's has below cannot be seen.
+        self._below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+
+    def pending(self) -> int | None:
+        size: int = self._transport.get_write_buffer_size()
+        return size if self._below is None else size + self._below.get_write_buffer_size()
+
+    def abort(self) -> bool:
+        if (raw := self._raw()) is not None:
+            _set(raw, socket.SOL_SOCKET, "SO_LINGER", _RESET)
+        self._transport.abort()
+        return True
+
+    def keep_open(self, seconds: float) -> float:
+        if self._protocol is None:
+            return self.window
+        self._protocol.timeout_keep_alive = seconds
+        return seconds
+
+    def bound(self, size: int) -> None:
+        super().bound(size)
+        self._transport.set_write_buffer_limits(high=size, low=size // 2)
+
+    def _raw(self) -> Any:
+        raw = self._transport.get_extra_info("socket")
+        return raw if raw is not None and raw.fileno() >= 0 else None
+
+
+class _Descriptor(_Kernel):
+    """granian's: it is in Rust, and shows nothing but its addresses. By them its descriptor is found."""
+
+    window = 30
+    costly = True
+
+    def __init__(self, client: tuple[str, int], server: tuple[str, int]) -> None:
+        self._ends = (client, server)
+
+    def acked(self) -> int | None:
+        raw = self._raw()
+        if raw is None:
+            return None
+        with raw:
+            return _acked(raw)
+
+    def abort(self) -> bool:
+        raw = self._raw()
+        if raw is None:
+            return False
+        with raw, suppress(OSError):
+            _set(raw, socket.SOL_SOCKET, "SO_LINGER", _RESET)
+            raw.shutdown(socket.SHUT_RDWR)  # the server notices, and closes its own
+        return True
+
+    def probe(self, seconds: float) -> None:
+        raw = self._raw()
+        if raw is not None:
+            with raw:
+                _probe(raw, seconds)
+
+    def bound(self, size: int) -> None:
+        pass  # not worth a look at every descriptor
+
+    def _raw(self) -> socket.socket | None:
+        return _descriptors.find(self._ends)
+
+
+def longest_retry_ms(window: float) -> int:
+    """Return the latest ``retry:`` at which the server still has the socket, open for *window* seconds."""
+    return round(1000 * window * WINDOW_SHARE)
+
+
+def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
+    """Return the socket below *send*, which must be the server's own: a wrapper hides it."""
+    if (scope or {}).get("http_version", "1.1") not in ("1.0", "1.1"):
+        return Socket()  # an HTTP/2 socket carries others' streams as well
+    channel = getattr(send.args[0], "channel", None) if isinstance(send, partial) and send.args else None
+    if hasattr(channel, "persistent") and hasattr(getattr(channel, "transport", None), "abortConnection"):
+        found = _Twisted(channel)
+        return found if hasattr(found._tcp, "_tempDataLen") else Socket()
+    cycle: Any = getattr(send, "__self__", None)
+    if hasattr(getattr(cycle, "transport", None), "get_write_buffer_size"):  # uvicorn
+        protocol = getattr(getattr(cycle, "on_response", None), "__self__", None)
+        window = getattr(protocol, "timeout_keep_alive", None)
+        if window is None:
+            return _Asyncio(cycle.transport)
+        return _Asyncio(cycle.transport, protocol=protocol, window=window)
+    server = getattr(getattr(getattr(cycle, "send", None), "__self__", None), "send", None)
+    server = getattr(server, "__self__", None)  # hypercorn: stream, HTTP/1.1, TCP
+    transport = getattr(getattr(server, "writer", None), "transport", None)
+    if hasattr(transport, "get_write_buffer_size"):
+        window = getattr(getattr(server, "config", None), "keep_alive_timeout", None)
+        return _Asyncio(transport, window=window or _Asyncio.window)
+    if type(cycle).__module__.partition(".")[0] == "granian" and scope is not None:
+        with suppress(TypeError, ValueError):  # no TCP
+            (client, port), (host, own) = scope["client"], scope["server"]
+            return _Descriptor((client, int(port)), (host, int(own)))
+    return Socket()
+
+
+class _Descriptors:
+    """The process's TCP sockets by their two ends. Looked through again at most once a second."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[Any, Any], int] = {}
+        self._seen: dict[int, str] = {}  # by number, the socket's inode
+        self._due = 0.0
+
+    def find(self, ends: tuple[Any, Any]) -> socket.socket | None:
+        """Return a duplicate of the socket between *ends*; the caller closes it."""
+        found = self._open(ends)
+        if found is None and time.monotonic() >= self._due:
+            self._scan()
+            found = self._open(ends)
+        return found
+
+    def _open(self, ends: tuple[Any, Any]) -> socket.socket | None:
+        number = self._found.get(ends)
+        found = None if number is None else _duplicate(number)
+        if found is not None and _ends(found) != ends:  # the number is another's by now
+            found.close()
+            found = None
+        return found
+
+    def _scan(self) -> None:
+        self._due = time.monotonic() + _SCAN_SECONDS
+        seen, found = {}, {}
+        by_number = {number: ends for ends, number in self._found.items()}
+        with suppress(OSError):  # no /proc
+            for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names only
+                with suppress(OSError):
+                    inode, number = os.readlink(f"/proc/self/fd/{name}"), int(name)  # noqa: PTH115
+                    if not inode.startswith("socket:"):
+                        continue
+                    ends = by_number.get(number) if self._seen.get(number) == inode else None
+                    if ends is None and (raw := _duplicate(number)) is not None:
+                        with raw:
+                            ends = _ends(raw)
+                    seen[number] = inode
+                    if ends is not None:
+                        found[ends] = number
+        self._seen, self._found = seen, found
+
+
+_descriptors = _Descriptors()
+
+
+def _duplicate(number: int) -> socket.socket | None:
+    try:
+        own = os.dup(number)
+    except OSError:
+        return None
+    try:
+        return socket.socket(fileno=own)
+    except OSError:
+        os.close(own)
+        return None
+
+
+def _ends(raw: socket.socket) -> tuple[Any, Any] | None:
+    try:
+        return tuple(raw.getpeername()[:2]), tuple(raw.getsockname()[:2])
+    except OSError:
+        return None
+
+
+def _acked(raw: Any) -> int | None:
+    with suppress(OSError, AttributeError, struct.error):  # no TCP, closed, another system
+        if struct.unpack("i", fcntl.ioctl(raw.fileno(), _UNSENT, bytes(4)))[0]:
+            info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.stop)
+            return int(struct.unpack("Q", info[_ACKED])[0])
+    return None
+
+
+def _probe(raw: Any, seconds: float) -> None:
+    whole = max(1, round(seconds))
+    _set(raw, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
+    _set(raw, socket.IPPROTO_TCP, "TCP_KEEPIDLE", whole)
+    _set(raw, socket.IPPROTO_TCP, "TCP_KEEPINTVL", max(1, whole // 3))
+    _set(raw, socket.IPPROTO_TCP, "TCP_KEEPCNT", 3)
+    # Milliseconds, for bytes that are not acknowledged and for a window that stays shut.
+    _set(raw, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", max(1000, math.ceil(seconds * 1000)))
+
+
+def _set(raw: Any, level: int, name: str, value: int | bytes) -> None:
+    option = getattr(socket, name, None)
+    if option is not None:
+        with suppress(OSError, AttributeError):  # no TCP, closed, another system
+            raw.setsockopt(level, option, value)

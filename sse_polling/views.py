@@ -22,6 +22,7 @@ from .door import Answer, answer, bad_request, method_not_allowed
 from .hub import hubs
 from .lifecycle import capacity, node
 from .threads import give_thread_back
+from .transport import SHORTEST_WINDOW, longest_retry_ms
 
 __all__ = ["ready", "stream", "streams"]
 
@@ -114,6 +115,9 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
             given.body = b"".join([chunk async for chunk in given.stream.run()])
             return _plain(given)
         await give_thread_back()
+        if not get_config().close_socket:
+            # Which server's socket this is, a view cannot see.
+            given.stream.longest_retry_ms = longest_retry_ms(SHORTEST_WINDOW)
         response = StreamingHttpResponse(map_whole(given.stream.run()), headers=dict(given.headers))
         _close_socket(request, response)
         response._resource_closers.append(partial(given.stream.close))  # type: ignore[attr-defined]

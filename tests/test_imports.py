@@ -43,6 +43,7 @@ LINES: list[tuple[str, ...]] = [
     ("stream",),
     ("threads",),
     ("transport",),
+    ("sending",),
     ("door",),
     ("views",),
     ("urls",),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -16,11 +19,11 @@ from .site import ROOT, Site
 
 __all__ = ["AsgiServer", "Kind"]
 
-Kind = Literal["daphne", "uvicorn"]
+Kind = Literal["daphne", "uvicorn", "hypercorn", "granian"]
 
 
 class AsgiServer(Process):
-    """Serve one application of a site with daphne or uvicorn, on a port that survives restarts.
+    """Serve one application of a site, with one process, on a port that survives restarts.
 
     `app` is `tests.asgi:application` (the mount in front of Django) or
     `tests.asgi:plain_application` (Django alone).
@@ -47,11 +50,31 @@ class AsgiServer(Process):
         """The address of the server, without a slash at the end."""
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process that serves, which for granian is a child of the one that was started."""
+        started = super().pid
+        if self.kind != "granian":
+            return started
+        children = Path(f"/proc/{started}/task/{started}/children").read_text().split()
+        return int(children[0]) if children else started
+
+    def kill(self) -> None:
+        if self.kind == "granian" and self.running:
+            # Its child outlives it; both are in a session that this process made for them.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(super().pid, signal.SIGKILL)
+        super().kill()
+
     def command(self) -> Sequence[str | Path]:
         port = str(self.port)
-        if self.kind == "daphne":
-            return [sys.executable, "-m", "daphne", "-b", HOST, "-p", port, *self.arguments, self.app]
-        return [sys.executable, "-m", "uvicorn", "--host", HOST, "--port", port, *self.arguments, self.app]
+        options = {
+            "daphne": ["-b", HOST, "-p", port],
+            "uvicorn": ["--host", HOST, "--port", port],
+            "hypercorn": ["--bind", f"{HOST}:{port}", "--workers", "0"],
+            "granian": ["--interface", "asgi", "--host", HOST, "--port", port, "--workers", "1"],
+        }[self.kind]
+        return [sys.executable, "-m", self.kind, *options, *self.arguments, self.app]
 
     def environment(self) -> Mapping[str, str]:
         return self.site.environment()
@@ -66,6 +89,11 @@ class AsgiServer(Process):
         self.site.migrate()
         super().start(wait=wait)
         return self
+
+    def counts(self) -> dict[str, Any]:
+        """Return what the server's process has counted (`tests.counting`)."""
+        with urllib.request.urlopen(f"{self.url}/counts/", timeout=30) as response:
+            return dict(json.load(response))
 
     def publish(self, channel: str, *data: Any, **body: Any) -> list[int]:
         """Publish inside the server's process, in one transaction, and return the sequences.

@@ -1,0 +1,275 @@
+"""Writing to clients that do not read, and to those that are gone.
+
+What the app has written and the kernel has not taken is memory of this process, and daphne takes any
+amount of it. So a stream writes only while little of its own is waiting, and a socket that takes
+nothing for ``SEND["stall_seconds"]`` is cut. A client with nothing waiting costs no timer and no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from .conf import Config
+from .protocol.wire import HEARTBEAT
+from .transport import Socket
+
+__all__ = ["Outlet", "Stalled", "Watch"]
+
+logger = logging.getLogger(__name__)
+
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+SWEEP_SECONDS = 0.25
+WAIT_SECONDS = 0.02  # between two looks at sockets that somebody waits for
+PAUSES = (0.0, 0.001, 0.002, 0.004)  # before a wait joins the others': most clients only need a moment
+PRESSED_SECONDS = 1.0  # without progress, while all sockets together have more than their share
+CLOSER_SECONDS = 1.0  # without progress, before the kernel is asked what the peer has had
+
+
+class Stalled(Exception):
+    """The client takes nothing: its socket was cut, or is left to the server where it cannot be reached."""
+
+
+class Outlet:
+    """What one stream writes to: the server's ``send``, behind a bound on what waits below it.
+
+    Make it in the task that writes. Call :meth:`close` at the end: what is still waiting then stays
+    watched until the kernel has it.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        socket: Socket,
+        config: Config,
+        *,
+        on_stalled: Callable[[], Any] | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.level = 0  # bytes that waited at the last look
+        self.still = 0.0  # seconds without progress, as far as they were watched
+        self.stalled = False
+        self.sending = False
+        self.room: asyncio.Future[None] | None = None
+        self.limits = config.send
+        self._send = send
+        self._on_stalled = on_stalled
+        self._socket = socket
+        self._heartbeat_seconds = config.heartbeat_seconds
+        self._watch = watch if watch is not None else Watch.current()
+        self._task = asyncio.current_task()
+        self._written = 0
+        self._moves = 0  # how often bytes were seen to go
+        self._moves_written = 0  # that count at the last write
+        self._acked: int | None = None
+        self._closed = self._probed = False
+        socket.bound(self.limits.buffer_bytes)
+        if not socket.costly:
+            self._probed = True
+            socket.probe(config.heartbeat_seconds)
+
+    async def write(self, chunk: bytes) -> None:
+        """Send *chunk*, and wait until there is room for another. Raises :class:`Stalled`."""
+        if self.level:
+            self.look()
+        if chunk == HEARTBEAT:
+            if not self._probed:
+                self._probed = True  # held for that long, it is worth a look at every descriptor
+                self._socket.probe(self._heartbeat_seconds)
+            if self.level:
+                if self._moves == self._moves_written:
+                    self._watch.evict(self)
+                    raise Stalled
+                return  # bytes are on their way, which says as much
+        elif self.level and self.level + len(chunk) > self.limits.buffer_bytes:
+            await self._wait(lambda: not self.level)
+        await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._written += len(chunk)
+        if self.level > self.limits.buffer_bytes // 2 or self._watch.pressed(self.limits.total_bytes):
+            # Before the stream makes the next chunk, which would wait here in its turn.
+            await self._wait(self.has_room)
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Hand *message* to the server, watched while that takes its time. Raises :class:`Stalled`."""
+        self.sending = True
+        self._watch.add(self)
+        try:
+            await self._send(message)
+        except asyncio.CancelledError:
+            if self.stalled and self._task is not None and self._task.uncancel() == 0:
+                raise Stalled from None
+            raise
+        finally:
+            self.sending = False
+            self._moves_written = self._moves
+            before, self.level = self.level, self._socket.pending() or 0
+            self._watch.total += self.level - before
+            if not before:
+                self.still = 0.0
+        if self.stalled:
+            raise Stalled
+        if not self.level:
+            self._watch.discard(self)
+
+    def has_room(self) -> bool:
+        """Tell whether another chunk may be written."""
+        if self._watch.pressed(self.limits.total_bytes):
+            return not self.level
+        return self.level <= self.limits.buffer_bytes // 2
+
+    def close(self) -> None:
+        """Say that nothing more will be written. Idempotent."""
+        self._closed = True
+        self.sending = False
+        # Where nothing shows, a small burst is in the kernel's hands by now, and no look is worth it.
+        if self.level or (self._socket.costly and self._written > self.limits.buffer_bytes):
+            self.still = 0.0 if not self.level else self.still
+            self._watch.add(self)
+        else:
+            self._watch.discard(self)
+
+    def look(self, seconds: float = 0.0) -> None:
+        """Notice what went since the last look, *seconds* ago."""
+        pending = self._socket.pending()
+        moved = pending is not None and pending < self.level
+        if not moved and self.still >= CLOSER_SECONDS:
+            moved = self._has_acked()
+        self.level = pending or 0
+        self._moves += moved
+        self.still = 0.0 if moved or not self.is_busy else self.still + seconds
+
+    @property
+    def is_busy(self) -> bool:
+        """True while something of this stream has not reached the kernel."""
+        return self.sending or self.level > 0 or (self._closed and self._socket.costly)
+
+    def cut(self) -> None:
+        """Cut the socket and end the stream: whoever writes is told. Use :meth:`Watch.evict`."""
+        self.stalled = True
+        if self._on_stalled is not None:
+            self._on_stalled()
+        reached = self._socket.abort()
+        if self.room is not None and not self.room.done():
+            self.room.set_exception(Stalled())
+        elif self.sending and not reached and self._task is not None:
+            self._task.cancel()
+
+    def _has_acked(self) -> bool:
+        before, self._acked = self._acked, self._socket.acked()
+        if self._acked is None and self._closed and self._socket.costly:
+            self._watch.discard(self)  # flushed, or gone
+        return self._acked is not None and before is not None and self._acked > before
+
+    async def _wait(self, enough: Callable[[], bool]) -> None:
+        for pause in PAUSES:
+            await asyncio.sleep(pause)
+            self.look()
+            if self.stalled:
+                raise Stalled
+            if enough():
+                return
+        while not enough():
+            self.room = self._watch.loop.create_future()
+            self._watch.add(self, soon=True)
+            try:
+                await self.room
+            finally:
+                self.room = None
+        if self.stalled:
+            raise Stalled
+
+
+class Watch:
+    """One event loop's outlets that have something waiting, looked at by one timer while there are any."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.total = 0  # bytes waiting at the last look, and what was written since
+        self.stalled = 0  # sockets cut so far
+        self._outlets: set[Outlet] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._swept = loop.time()
+        self._waited = False
+
+    @classmethod
+    def current(cls) -> Watch:
+        """Return the running loop's."""
+        loop = asyncio.get_running_loop()
+        watch = _watches.get(loop)
+        if watch is None:
+            for closed in [each for each in list(_watches) if each.is_closed()]:
+                _watches.pop(closed, None)
+            watch = _watches[loop] = cls(loop)
+        return watch
+
+    def __len__(self) -> int:
+        return len(self._outlets)
+
+    def pressed(self, limit: int) -> bool:
+        """Tell whether more than *limit* bytes wait in the whole process."""
+        total = self.total if len(_watches) < 2 else sum(each.total for each in list(_watches.values()))
+        return total > limit
+
+    def add(self, outlet: Outlet, *, soon: bool = False) -> None:
+        self._outlets.add(outlet)
+        if self._timer is None:
+            self._swept = self.loop.time()
+            self._arm(soon=soon)
+        elif soon and not self._waited:
+            self._timer.cancel()
+            self._arm(soon=True)
+
+    def discard(self, outlet: Outlet) -> None:
+        self._outlets.discard(outlet)
+
+    def evict(self, outlet: Outlet) -> None:
+        """Cut the socket of *outlet*."""
+        self.discard(outlet)
+        self.total -= outlet.level
+        outlet.level = 0
+        self.stalled += 1
+        logger.info("sse_polling cuts a socket that takes nothing (%s so far)", self.stalled)
+        outlet.cut()
+
+    def _arm(self, *, soon: bool) -> None:
+        self._waited = soon
+        self._timer = self.loop.call_later(WAIT_SECONDS if soon else SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        # A loop that stood still for a while has seen nothing: that is not the clients' doing.
+        now = self.loop.time()
+        step, self._swept = min(now - self._swept, 2 * SWEEP_SECONDS), now
+        try:
+            outlets = list(self._outlets)
+            for outlet in outlets:
+                outlet.look(step)
+            self.total = sum(outlet.level for outlet in outlets)
+            for outlet in outlets:
+                if outlet.still >= outlet.limits.stall_seconds:
+                    self.evict(outlet)
+            self._relieve(outlets)
+            for outlet in outlets:
+                if outlet.room is not None and not outlet.room.done() and outlet.has_room():
+                    outlet.room.set_result(None)
+                elif outlet.room is None and not outlet.is_busy:
+                    self.discard(outlet)
+        finally:
+            self._timer = None
+            if self._outlets:
+                self._arm(soon=any(outlet.room is not None for outlet in self._outlets))
+
+    def _relieve(self, outlets: list[Outlet]) -> None:
+        """Cut those that have stood still the longest while all together have too much."""
+        standing = [each for each in outlets if each.level and each.still >= PRESSED_SECONDS]
+        for outlet in sorted(standing, key=lambda each: -each.still):
+            if not self.pressed(outlet.limits.total_bytes):
+                break
+            self.evict(outlet)
+
+
+_watches: dict[asyncio.AbstractEventLoop, Watch] = {}
+os.register_at_fork(after_in_child=_watches.clear)
