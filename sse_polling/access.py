@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 import time
@@ -22,6 +23,7 @@ from django.utils.module_loading import import_string
 
 from .clients import client_key
 from .conf import Config, Effective
+from .database import ANSWER_SECONDS
 from .protocol.names import is_own
 
 __all__ = [
@@ -38,7 +40,7 @@ __all__ = [
 CACHE_SIZE = 10_000
 # What a client changes from one poll to the next without becoming another.
 VOLATILE_HEADERS = frozenset({"last-event-id"})
-VOLATILE_PARAMETERS = frozenset({"last_event_id"})
+VOLATILE_PARAMETERS = frozenset({"last_event_id", "channel"})  # the channels are told with their rules
 
 
 class AccessRequest(Protocol):
@@ -49,8 +51,12 @@ class AccessRequest(Protocol):
 
     user: Any
     GET: Any
-    headers: Mapping[str, str]
     scope: Mapping[str, Any]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Ignores the case of names."""
+
     address: str | None
 
 
@@ -145,6 +151,7 @@ async def authorize(
     *,
     address: str | None,
     door: str,
+    headers: Mapping[str, str],
     effective: Callable[[str], Effective],
     config: Config,
     load_user: Callable[[], Awaitable[Any]],
@@ -153,14 +160,30 @@ async def authorize(
 
     A yes is remembered for ``AUTH_CACHE_SECONDS`` for requests at the same door that are alike in
     every header and parameter, in scheme and address, but for the cursor. Then neither the user nor
-    ``AUTHORIZE`` is asked, nor who the client is. *address* is the client's own.
+    ``AUTHORIZE`` is asked, nor who the client is. *address* is the client's own, *headers* the request's
+    by their names in lower case. Raises ``TimeoutError`` when whoever is asked does not answer.
     """
     asked = [(name, effective(name).authorize) for name in channels]
     lasting = config.auth_cache_seconds
-    key = _fingerprint(request, address, door, asked, config) if lasting else b""
+    key = _fingerprint(request, address, door, headers, asked, config) if lasting else b""
     now = time.monotonic()
     if lasting and (known := cache.get(key, now)) is not None:
         return known
+    async with asyncio.timeout(ANSWER_SECONDS):
+        visitor = await _ask(request, asked, address=address, config=config, load_user=load_user)
+    if visitor is not None and lasting:
+        cache.put(key, now + lasting, visitor)
+    return visitor
+
+
+async def _ask(
+    request: AccessRequest,
+    asked: Iterable[tuple[str, str | Callable[..., Any]]],
+    *,
+    address: str | None,
+    config: Config,
+    load_user: Callable[[], Awaitable[Any]],
+) -> Visitor | None:
     user = await load_user()
     request.user = user
     who = str(user.pk) if user.is_authenticated else None
@@ -170,12 +193,9 @@ async def authorize(
                 return None
             if not await _call(rule, request, name):
                 return None
-        visitor = Visitor(who, key=await _key(who, request, address, config))
+        return Visitor(who, key=await _key(who, request, address, config))
     except (PermissionDenied, Http404):
         return None  # as a view would say it
-    if lasting:
-        cache.put(key, now + lasting, visitor)
-    return visitor
 
 
 async def _key(user: str | None, request: AccessRequest, address: str | None, config: Config) -> str | None:
@@ -206,24 +226,20 @@ def _fingerprint(
     request: AccessRequest,
     address: str | None,
     door: str,
+    headers: Mapping[str, str],
     asked: Iterable[tuple[str, str | Callable[..., Any]]],
     config: Config,
 ) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-
-    def add(*parts: str) -> None:
-        for part in parts:
-            encoded = part.encode(errors="surrogatepass")
-            digest.update(b"%d:%b" % (len(encoded), encoded))
-
     scope = request.scope
-    add(address or "", door, str(scope.get("scheme")), str(scope.get("root_path")))
-    for name, rule in (*asked, ("", config.per_client.key)):
-        add(name, rule if isinstance(rule, str) else f"{id(rule)}")
-    for name, value in sorted(request.headers.items()):
-        if name.lower() not in VOLATILE_HEADERS:
-            add("header", name.lower(), value)
-    for name, values in sorted(request.GET.lists()):
-        if name not in VOLATILE_PARAMETERS and name != "channel":
-            add("parameter", name, *values)
-    return digest.digest()
+    rules = [*asked, ("", config.per_client.key)]
+    told = (
+        address,
+        door,
+        scope.get("scheme"),
+        scope.get("root_path"),
+        [(name, rule if isinstance(rule, str) else id(rule)) for name, rule in rules],
+        sorted(header for header in headers.items() if header[0] not in VOLATILE_HEADERS),
+        sorted(given for given in request.GET.lists() if given[0] not in VOLATILE_PARAMETERS),
+    )
+    # Every text in it is quoted and escaped: what differs is written differently.
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).digest()

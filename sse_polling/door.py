@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from .access import Visitor, authorize
 from .conf import Config, Effective, get_config
 from .connections import Connection
-from .database import ANSWER_SECONDS, ERRORS
+from .database import ERRORS
 from .exceptions import InvalidChannel, InvalidCursor
 from .hub import Hub
 from .lifecycle import Refusal, node
@@ -37,14 +37,20 @@ _rng = SystemRandom()
 
 
 class DoorRequest(Protocol):
-    """A request as a door hands it over; *GET* is a ``QueryDict``, *headers* ignores case."""
+    """A request as a door hands it over; *GET* is a ``QueryDict``.
+
+    *headers* is for ``AUTHORIZE`` and ignores case, *plain_headers* has the names in lower case.
+    """
 
     user: Any
     GET: Any
-    headers: Mapping[str, str]
+    plain_headers: Mapping[str, str]
     scope: Mapping[str, Any]
     door: str
     address: str | None
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
     async def load_user(self) -> Any:
         """Return the user, ``AnonymousUser`` for nobody."""
@@ -66,7 +72,7 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     A stream in the answer is registered: whoever takes it must see that it is closed.
     """
     config = get_config()
-    forwarded = request.headers.get("X-Forwarded-For")
+    forwarded = request.plain_headers.get("x-forwarded-for")
     request.address = config.trusted_proxies.client_address(request.address, forwarded)
     try:
         asked = _Asked(
@@ -87,16 +93,16 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
         return asked.refused(refusal)
     node.arriving += 1  # whoever comes meanwhile sees that this place is taken
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            visitor = await authorize(
-                request,
-                asked.channels,
-                address=request.address,
-                door=request.door,
-                effective=asked.effective,
-                config=config,
-                load_user=request.load_user,
-            )
+        visitor = await authorize(
+            request,
+            asked.channels,
+            address=request.address,
+            door=request.door,
+            headers=request.plain_headers,
+            effective=asked.effective,
+            config=config,
+            load_user=request.load_user,
+        )
     except (*ERRORS, TimeoutError):
         return asked.refused(node.refuse(Refusal.DATABASE))
     finally:
@@ -219,7 +225,7 @@ def _channels(names: list[str]) -> tuple[str, ...]:
 
 
 def _cursor(request: DoorRequest, *, several: bool) -> Cursor:
-    text = request.headers.get("Last-Event-ID") or request.GET.get("last_event_id") or ""
+    text = request.plain_headers.get("last-event-id") or request.GET.get("last_event_id") or ""
     return parse_cursor(text.strip(" "), several=several)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from channels.db import database_sync_to_async
@@ -13,7 +13,14 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.http import QueryDict
 from django.http.request import HttpHeaders
-from django.urls import NoReverseMatch, Resolver404, get_script_prefix, resolve, reverse
+from django.urls import (
+    NoReverseMatch,
+    Resolver404,
+    URLResolver,
+    get_resolver,
+    get_script_prefix,
+    reverse,
+)
 
 from . import views
 from .access import Nobody, session_user
@@ -26,6 +33,9 @@ from .transport import find_socket, longest_retry_ms
 
 __all__ = ["Mount"]
 
+REMEMBERED = 4096  # addresses of which is known where the URLconf leads
+REMEMBERED_LENGTH = 256  # of what is longer, nothing is a channel's name
+
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -37,6 +47,7 @@ class Mount:
     def __init__(self, app: Any, *, path: str | None) -> None:
         self.app = app
         self._given = path is not None
+        self._route = "/"  # the path as the URLconf knows it, without a script prefix
         self._path = path if path is None else "/" + path.strip("/") + "/" if path.strip("/") else "/"
 
     @property
@@ -45,6 +56,7 @@ class Mount:
         if self._path is None:
             try:
                 self._path = reverse("sse_polling:streams")
+                self._route = "/" + self._path[len(get_script_prefix()) :]
             except NoReverseMatch:
                 raise ImproperlyConfigured(
                     'SSEPolling finds no address: add path("events/", include("sse_polling.urls")) to the '
@@ -82,10 +94,17 @@ class Mount:
         """Tell whether the site's URLconf leads there too: an address before the include is the site's."""
         if self._given:
             return True
-        try:
-            return resolve("/" + self.path[len(get_script_prefix()) :] + rest).func is views.stream
-        except Resolver404:
-            return False
+        leads = _leads_to_stream if len(rest) <= REMEMBERED_LENGTH else _leads_to_stream.__wrapped__
+        return leads(get_resolver(), self._route + rest)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _leads_to_stream(resolver: URLResolver, address: str) -> bool:
+    # Another ROOT_URLCONF is another resolver.
+    try:
+        return resolver.resolve(address).func is views.stream
+    except Resolver404:
+        return False
 
 
 class _MountRequest:
@@ -97,11 +116,17 @@ class _MountRequest:
         self.scope: Mapping[str, Any] = scope
         self._receive, self._send = receive, send
         self.GET = QueryDict(scope.get("query_string", b"").decode())
-        self.headers: Mapping[str, str] = HttpHeaders(_meta(scope))
+        self.plain_headers: Mapping[str, str] = _headers(scope)
         client = scope.get("client")
         self.address: str | None = client[0] if client else None
         self.user: Any = None
         self.session: Any = None
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        return HttpHeaders(
+            {HttpHeaders.to_wsgi_name(name): value for name, value in self.plain_headers.items()}
+        )
 
     async def load_user(self) -> Any:
         if not apps.is_installed("django.contrib.auth") or not apps.is_installed("django.contrib.sessions"):
@@ -172,14 +197,12 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _meta(scope: Scope) -> dict[str, str]:
-    """Return the headers as WSGI names them, repeated ones joined: what ``HttpHeaders`` reads."""
-    meta: dict[str, str] = {}
+def _headers(scope: Scope) -> dict[str, str]:
+    """Return the headers by their names in lower case, repeated ones joined."""
+    headers: dict[str, str] = {}
     for raw_name, raw_value in scope.get("headers", ()):
         if b"_" in raw_name:
             continue  # as Django does: it would pass for the header that a proxy vouches for
-        name = raw_name.decode("latin-1").upper().replace("-", "_")
-        name = name if name in HttpHeaders.UNPREFIXED_HEADERS else f"{HttpHeaders.HTTP_PREFIX}{name}"
-        value = raw_value.decode("latin-1")
-        meta[name] = f"{meta[name]},{value}" if name in meta else value
-    return meta
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers

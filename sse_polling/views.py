@@ -49,6 +49,9 @@ class _ViewRequest:
         self._request = request
         self.GET = request.GET
         self.headers: Mapping[str, str] = request.headers
+        self.plain_headers: Mapping[str, str] = {
+            name.lower(): value for name, value in request.headers.items()
+        }
         self.scope: Mapping[str, Any] = getattr(request, "scope", {})
         self.session = getattr(request, "session", None)
         self.COOKIES = request.COOKIES

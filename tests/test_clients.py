@@ -169,6 +169,7 @@ async def key(*, user: int | None = None, address: str = "1.2.3.4", **headers: s
         ["a"],
         address=address,
         door="test",
+        headers={name.lower(): value for name, value in request.headers.items()},
         effective=config.effective,
         config=config,
         load_user=load,
@@ -238,7 +239,13 @@ async def test_rules_and_operators_see_the_address_behind_the_proxies(settings: 
     headers = {"X-Forwarded-For": "6.6.6.6, 1.2.3.4"}
     for peer, client in [("127.0.0.1", "1.2.3.4"), ("9.9.9.9", "9.9.9.9"), (None, None)]:
         request: Any = SimpleNamespace(
-            user=None, GET=QueryDict(""), headers=headers, scope={}, door="test", address=peer
+            user=None,
+            GET=QueryDict(""),
+            headers=headers,
+            plain_headers={name.lower(): value for name, value in headers.items()},
+            scope={},
+            door="test",
+            address=peer,
         )
 
         async def load() -> Any:

@@ -12,7 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import OperationalError
 from django.http import QueryDict
 
-from sse_polling import access, door, finish, hub, publish, replay
+from sse_polling import access, finish, hub, publish, replay
 from sse_polling.connections import registry
 from sse_polling.door import Answer, answer
 from sse_polling.hub import Hub
@@ -29,6 +29,7 @@ class Request:
     def __init__(self, query: str = "", **headers: str) -> None:
         self.GET = QueryDict(query)
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.plain_headers = {name.lower(): value for name, value in self.headers.items()}
         self.user: Any = None
 
     async def load_user(self) -> Any:
@@ -110,7 +111,7 @@ async def test_a_login_that_the_database_never_answers_is_a_polite_refusal(
         async def load_user(self) -> Any:
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(door, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(access, "ANSWER_SECONDS", 0.05)
     given = await answer(Waiting(Last_Event_ID="life.7.abcde"), ["a"], several=False)
     assert (given.status, given.stream) == (200, None)
     assert b"id: life.7.abcde\n" in given.body

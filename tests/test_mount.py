@@ -100,6 +100,26 @@ async def test_an_address_of_the_site_before_the_include_stays_the_sites(mounted
     assert await ask(mounted(), "/events/a/") == 200
 
 
+async def test_another_urlconf_takes_effect_at_once(mounted: Any, settings: Any) -> None:
+    application = mounted()
+    assert await ask(application, "/events/special/") == 200
+    settings.ROOT_URLCONF = Site.before
+    assert await ask(application, "/events/special/") is None
+    settings.ROOT_URLCONF = "tests.urls"
+    assert await ask(application, "/events/special/") == 200
+
+
+async def test_what_is_remembered_of_addresses_is_bounded(mounted: Any) -> None:
+    from sse_polling.mount import REMEMBERED, _leads_to_stream
+
+    application = mounted()
+    _leads_to_stream.cache_clear()
+    assert await ask(application, f"/events/{'a' * 1000}/") == 400
+    assert _leads_to_stream.cache_info().currsize == 0
+    assert await ask(application, "/events/a/") == await ask(application, "/events/a/") == 200
+    assert _leads_to_stream.cache_info()[:4] == (1, 1, REMEMBERED, 1)
+
+
 async def test_an_include_at_the_root_takes_only_what_is_left(mounted: Any, settings: Any) -> None:
     settings.ROOT_URLCONF = Site.at_root
     assert await ask(mounted(), "/admin/") is None
@@ -119,10 +139,25 @@ async def test_a_path_of_its_own_needs_no_include(mounted: Any, settings: Any) -
 
 async def test_a_header_with_an_underscore_cannot_pass_for_another(mounted: Any, settings: Any) -> None:
     """Django drops such names: a proxy that strips ``X-Forwarded-User`` leaves ``X_Forwarded_User``."""
-    from sse_polling.mount import _meta
-
     scope = {"headers": [(b"x_forwarded_user", b"root"), (b"x-real", b"1")]}
-    assert _meta(scope) == {"HTTP_X_REAL": "1"}
+    assert dict(_request(scope).headers) == {"X-Real": "1"}
+
+
+async def test_headers_are_as_django_has_them() -> None:
+    request = _request(
+        {"headers": [(b"X-Real", b"1"), (b"content-type", b"a"), (b"x-real", b"\xe9"), (b"cookie", b"a=1")]}
+    )
+    assert dict(request.headers) == {"X-Real": "1,\xe9", "Content-Type": "a", "Cookie": "a=1"}
+    assert request.headers["x-rEaL"] == request.plain_headers["x-real"] == "1,\xe9"
+
+
+def _request(scope: Any) -> Any:
+    from sse_polling.mount import _MountRequest
+
+    async def nothing(*args: Any) -> Any:
+        raise AssertionError
+
+    return _MountRequest(scope, nothing, nothing)
 
 
 def test_a_poll_during_a_keys_rotation_logs_nobody_out(client: Any, settings: Any) -> None:
