@@ -35,9 +35,13 @@ class Refusal(enum.StrEnum):
 
 @dataclass(slots=True)
 class Counts:
-    """What happened since the process began. *states*: how often it became ``serving`` or ``full``."""
+    """What happened since the process began.
+
+    *most*: how many streams were open at once. *states*: how often it became ``serving`` or ``full``.
+    """
 
     admitted: int = 0
+    most: int = 0
     refused: Counter[Refusal] = field(default_factory=Counter)
     ended: Counter[Cause] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
@@ -131,6 +135,7 @@ class Node:
             return self.refuse(Refusal.CLIENT)
         self.registry.take(connection)
         self.counts.admitted += 1
+        self.counts.most = max(self.counts.most, len(self.registry))
         self._stale = True
         budget = self.budget(config)
         if budget is not None:
