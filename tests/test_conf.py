@@ -121,6 +121,7 @@ def test_every_documented_setting_is_accepted() -> None:
         "DATABASE_THREADS": 2,
         "RETENTION": {"max_events": 10_000, "max_age_seconds": 86_400},
         "DRAIN": {"seconds": 20, "ack_seconds": 5, "spread_seconds": 3},
+        "SEND": {"stall_seconds": 10, "buffer_bytes": 131_072, "total_bytes": 33_554_432},
         "CLOSE_SOCKET": True,
         "KEEP_ALIVE_SECONDS": 50,
         "PRIMING": "id",
