@@ -486,3 +486,30 @@ def test_a_budget_that_the_breaker_cuts_off_is_noticed(settings: Any) -> None:
     (message,) = found("W012")
     assert "450" in message.msg
     assert "360" in str(message.hint)
+
+
+# Kept sockets
+
+
+@pytest.mark.parametrize(
+    ("settings_", "names"),
+    [
+        ({"RETRY": {"base_ms": 45_000}}, ["RETRY['base_ms'] is 45000", "50 s"]),
+        ({"KEEP_ALIVE_SECONDS": 1}, ["RETRY['base_ms'] is 1000", "1 s"]),
+        ({"CHANNELS": [("slow.*", {"RETRY": {"base_ms": 60_000}})]}, ["channels 'slow.*' wait 60000 ms"]),
+        ({"PRESET": "reclaim", "KEEP_ALIVE_SECONDS": 2}, ["RETRY['base_ms'] is 2000"]),
+    ],
+)
+def test_a_retry_beyond_the_time_a_socket_is_kept_is_told(
+    settings: Any, settings_: dict[str, Any], names: list[str]
+) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, "CLOSE_SOCKET": False, **settings_}
+    (message,) = found("W013")
+    assert all(name in message.msg for name in names), message.msg
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, **settings_}
+    found()
+
+
+def test_kept_sockets_as_they_are_by_default_fit(settings: Any) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, "CLOSE_SOCKET": False}
+    found()

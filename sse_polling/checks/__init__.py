@@ -17,6 +17,7 @@ sse_polling.W009        a project that only WSGI serves: nothing holds a stream
 sse_polling.W010        ``TRUSTED_PROXIES`` that trust everybody
 sse_polling.W011        ``MAX_SOCKETS`` beyond the descriptor limit
 sse_polling.W012        a ``BUDGET`` that the circuit breaker cuts off
+sse_polling.W013        kept sockets, and a ``RETRY`` beyond ``KEEP_ALIVE_SECONDS``
 sse_polling.I001        a setting that has no effect yet
 ======================  ==========================================================================
 
@@ -25,6 +26,6 @@ None needs a database connection. Importing this package registers them.
 
 from __future__ import annotations
 
-from . import capacity, clients, database, layer, reading, server, values, wsgi
+from . import capacity, clients, database, layer, reading, server, sockets, values, wsgi
 
-__all__ = ["capacity", "clients", "database", "layer", "reading", "server", "values", "wsgi"]
+__all__ = ["capacity", "clients", "database", "layer", "reading", "server", "sockets", "values", "wsgi"]
