@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -137,14 +137,12 @@ class Config:
     keep_alive_seconds: float = 50
     priming: str = "id"
     channel_layer: str = "default"
+    # Those that channels may have, that of a channel without one among them.
+    priorities: frozenset[int] = field(init=False)
 
-    @property
-    def priorities(self) -> Collection[int]:
-        """The priorities that channels may have, that of a channel without one among them."""
-        return {
-            DEFAULT_PRIORITY,
-            *(options.get("PRIORITY", DEFAULT_PRIORITY) for _, options in self.channels),
-        }
+    def __post_init__(self) -> None:
+        given = (options.get("PRIORITY", DEFAULT_PRIORITY) for _, options in self.channels)
+        object.__setattr__(self, "priorities", frozenset((DEFAULT_PRIORITY, *given)))
 
     def effective(
         self,

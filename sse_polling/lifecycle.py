@@ -6,9 +6,10 @@ import enum
 import resource
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .conf import Config
 from .connections import Connection, Registry, registry
@@ -21,6 +22,8 @@ __all__ = ["RESERVE", "Counts", "Node", "Refusal", "capacity", "descriptors", "n
 
 RESERVE = 128  # descriptors kept for the database, the layer, logs and the server itself
 MOST = 10_000
+
+_limit_for = lru_cache(maxsize=256)(limit_for)  # asked twice for each stream, and the same again
 
 
 class Refusal(enum.StrEnum):
@@ -81,7 +84,8 @@ class Node:
         self.counts = Counts()
         self._clock = clock
         self._cpu = cpu
-        self._breakers: dict[int, Breaker] = {}  # by priority, of which there are 101
+        # By priority, of which there are 101.
+        self._breakers: defaultdict[int, Breaker] = defaultdict(Breaker)
         self._budget: SocketBudget | None = None
         self._state = "serving"
         self._lock = threading.Lock()
@@ -184,11 +188,10 @@ class Node:
         return len(self.registry) + self.arriving
 
     def _admits(self, priority: int, config: Config) -> bool:
-        breaker = self._breakers.setdefault(priority, Breaker())
-        limit = limit_for(
+        limit = _limit_for(
             priority, config.priorities, capacity=capacity(config), threshold=config.breaker.threshold
         )
-        return breaker.admits(self._count, limit=limit)
+        return self._breakers[priority].admits(self._count, limit=limit)
 
 
 node = Node(registry)
