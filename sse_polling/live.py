@@ -15,13 +15,18 @@ AT_ONCE = 64  # streams of one channel that are woken before the loop looks at a
 
 
 class Waiter:
-    """Something a stream waits on: set by any of its channels, or by the wish that it leave."""
+    """Something a stream waits on: set by any of its channels, or by the wish that it leave.
 
-    __slots__ = ("_future", "_set")
+    Its timer outlives a wait: the next one is mostly for later, and the timer then goes on when it rings.
+    """
+
+    __slots__ = ("_due", "_future", "_set", "_timer")
 
     def __init__(self) -> None:
         self._set = False
         self._future: asyncio.Future[None] | None = None
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     def clear(self) -> None:
         self._set = False
@@ -36,18 +41,33 @@ class Waiter:
         if self._set or seconds <= 0:
             return
         loop = asyncio.get_running_loop()
-        self._future = future = loop.create_future()
-        timer = loop.call_later(seconds, _finish, future)
+        self._due = loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._due:
+            self._wind(loop)
+        self._future = loop.create_future()
         try:
-            await future
+            await self._future
         finally:
-            timer.cancel()
             self._future = None
 
+    def close(self) -> None:
+        """Drop the timer, at the end of the last wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+    def _wind(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.close()
+        self._timer = loop.call_at(self._due, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._future is None or self._future.done():
+            return
+        if loop.time() < self._due:
+            self._wind(loop)
+        else:
+            self._future.set_result(None)
 
 
 class LiveChannel:

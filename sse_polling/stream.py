@@ -199,6 +199,7 @@ class Stream:
             if self.cause not in _SPEECHLESS:
                 yield self._closing()
         finally:
+            self._waiter.close()
             self.close()
 
     def _over(self, now: float, *, idle: bool) -> Cause | None:
