@@ -1,0 +1,331 @@
+"""An outlet: how much may wait for a client, and how long without progress. No server, no real second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from sse_polling import sending
+from sse_polling.conf import Config, SendLimits
+from sse_polling.protocol.wire import HEARTBEAT
+from sse_polling.sending import Outlet, Stalled, Watch
+from sse_polling.transport import Socket
+
+from .timeless import Timeless, timeless
+
+LIMITS = SendLimits(stall_seconds=10, buffer_bytes=1000, total_bytes=100_000)
+
+
+class FakeSocket(Socket):
+    """A server that takes any amount at once, as daphne; the client takes what `take` says."""
+
+    reachable = True
+
+    def __init__(self, *, shows: bool = True, costly: bool = False) -> None:
+        self.shows = shows
+        self.costly = costly
+        self.waiting = 0
+        self.most = 0
+        self.had = 0
+        self.aborted = False
+        self.probes: list[float] = []
+        self.blocked: asyncio.Event | None = None
+        self.bodies: list[bytes] = []
+        self.looks = 0
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        body = message.get("body", b"")
+        self.bodies.append(body)
+        if not self.aborted:
+            self.waiting += len(body)
+            self.most = max(self.most, self.waiting)
+        if self.blocked is not None:
+            await self.blocked.wait()
+
+    def take(self, size: int | None = None) -> None:
+        size = self.waiting if size is None else size
+        self.waiting -= size
+        self.had += size
+
+    def pending(self) -> int | None:
+        self.looks += 1
+        return self.waiting if self.shows else None
+
+    def acked(self) -> int | None:
+        return self.had if self.waiting else None
+
+    def abort(self) -> bool:
+        self.aborted = True
+        self.waiting = 0
+        if self.blocked is not None and self.reachable:
+            self.blocked.set()
+        return self.reachable
+
+    def probe(self, seconds: float) -> None:
+        self.probes.append(seconds)
+
+
+class Stream:
+    """A stream that writes what it is given, one chunk after the other."""
+
+    def __init__(self, time: Timeless, socket: FakeSocket, limits: SendLimits = LIMITS) -> None:
+        self.time = time
+        self.socket = socket
+        self.config = Config(send=limits)
+        self.left: list[str] = []
+        self.outlet: Outlet | None = None
+
+    async def write(self, *chunks: bytes, close: bool = True) -> None:
+        outlet = self.outlet
+        if outlet is None:
+            outlet = self.outlet = Outlet(
+                self.socket.send, self.socket, self.config, on_stalled=lambda: self.left.append("stalled")
+            )
+        try:
+            for chunk in chunks:
+                await outlet.write(chunk)
+        finally:
+            if close:
+                outlet.close()
+
+    def start(self, *chunks: bytes, close: bool = True) -> asyncio.Task[None]:
+        return self.time.start(self.write(*chunks, close=close))
+
+
+@pytest.fixture
+def time() -> Iterator[Timeless]:
+    with timeless() as machine:
+        yield machine
+    sending._watches.clear()
+
+
+def watch(time: Timeless) -> Watch:
+    return sending._watches[time.loop]
+
+
+def test_a_client_with_nothing_waiting_costs_no_timer_and_no_wait(time: Timeless) -> None:
+    socket = FakeSocket()
+
+    async def send(message: Mapping[str, Any]) -> None:
+        socket.bodies.append(message["body"])
+
+    socket.send = send  # type: ignore[method-assign]
+    task = Stream(time, socket).start(*[b"x" * 900] * 50)
+    assert task.done()
+    assert len(socket.bodies) == 50
+    time.advance(sending.SWEEP_SECONDS)
+    assert len(watch(time)) == 0
+    assert time._next_timer() is None
+
+
+def test_no_more_waits_in_a_socket_than_its_bound(time: Timeless) -> None:
+    socket = FakeSocket()
+    task = Stream(time, socket).start(*[b"x" * 400] * 20)
+    time.advance(5)
+    assert socket.most <= LIMITS.buffer_bytes
+    assert not task.done()
+    while not task.done():
+        socket.take()
+        time.advance(sending.WAIT_SECONDS)
+    assert b"".join(socket.bodies) == b"x" * 8000
+    assert socket.most <= LIMITS.buffer_bytes
+
+
+def test_a_frame_larger_than_the_bound_goes_alone(time: Timeless) -> None:
+    socket = FakeSocket()
+    task = Stream(time, socket).start(b"x" * 400, b"y" * 5000, b"z")
+    time.advance(1)
+    assert socket.bodies == [b"x" * 400]
+    socket.take()
+    time.advance(1)
+    assert socket.bodies == [b"x" * 400, b"y" * 5000]
+    socket.take()
+    time.advance(1)
+    assert task.done()
+
+
+def test_a_socket_that_takes_nothing_is_cut_at_the_limit(time: Timeless) -> None:
+    socket = FakeSocket()
+    stream = Stream(time, socket)
+    task = stream.start(*[b"x" * 600] * 3)
+    time.advance(LIMITS.stall_seconds - 1)
+    assert not socket.aborted
+    time.advance(1 + 2 * sending.SWEEP_SECONDS)
+    assert socket.aborted
+    assert isinstance(task.exception(), Stalled)
+    assert stream.left == ["stalled"]
+    assert watch(time).stalled == 1
+    assert watch(time).total == 0
+    assert time._next_timer() is None
+
+
+@pytest.mark.parametrize("shows", [True, False], ids=["in pending", "in what the peer had"])
+def test_a_client_that_takes_a_little_is_left_alone(time: Timeless, shows: bool) -> None:
+    socket = FakeSocket(shows=shows)
+    socket.blocked = asyncio.Event()
+    task = Stream(time, socket).start(b"x" * 900, b"y")
+    for _ in range(20):
+        time.advance(LIMITS.stall_seconds * 0.8)
+        socket.take(1)
+    assert not socket.aborted
+    assert not task.done()
+
+
+def test_a_send_that_blocks_is_noticed_and_its_socket_cut(time: Timeless) -> None:
+    socket = FakeSocket(shows=False)
+    socket.blocked = asyncio.Event()
+    task = Stream(time, socket).start(b"x")
+    time.advance(LIMITS.stall_seconds + 1)
+    assert socket.aborted
+    assert isinstance(task.exception(), Stalled)
+
+
+def test_where_the_socket_cannot_be_reached_the_stream_ends_by_itself(time: Timeless) -> None:
+    socket = FakeSocket(shows=False)
+    socket.reachable = False
+    socket.blocked = asyncio.Event()
+    task = Stream(time, socket).start(b"x")
+    time.advance(LIMITS.stall_seconds + 1)
+    assert isinstance(task.exception(), Stalled)
+    assert not task.cancelled()
+
+
+def test_a_cancelled_stream_is_cancelled(time: Timeless) -> None:
+    for blocked in (None, asyncio.Event()):
+        socket = FakeSocket()
+        socket.blocked = blocked
+        task = Stream(time, socket).start(*[b"x" * 900] * 3)
+        task.cancel()
+        time.settle()
+        assert task.cancelled()
+        socket.take()
+    time.advance(1)
+    assert len(watch(time)) == 0
+
+
+def test_what_waits_after_the_end_is_watched_until_it_has_gone(time: Timeless) -> None:
+    flushed, stuck = FakeSocket(), FakeSocket()
+    for socket in (flushed, stuck):
+        assert Stream(time, socket).start(b"x" * 300).done()
+    assert len(watch(time)) == 2
+    flushed.take()
+    time.advance(1)
+    assert len(watch(time)) == 1
+    time.advance(LIMITS.stall_seconds)
+    assert stuck.aborted
+    assert not flushed.aborted
+    assert time._next_timer() is None
+
+
+@pytest.mark.parametrize("size", [200, 5000])
+def test_a_socket_that_shows_nothing_is_looked_for_after_a_large_burst_only(
+    time: Timeless, size: int
+) -> None:
+    socket = FakeSocket(shows=False, costly=True)
+    assert Stream(time, socket).start(b"x" * size).done()
+    time.advance(LIMITS.stall_seconds + 2)
+    assert socket.aborted == (size > LIMITS.buffer_bytes)
+    assert len(watch(time)) == 0
+
+
+def test_a_heartbeat_that_cannot_be_written_evicts_at_once(time: Timeless) -> None:
+    socket = FakeSocket()
+    stream = Stream(time, socket)
+    assert stream.start(b"x" * 100, close=False).done()
+    time.advance(5)
+    task = stream.start(HEARTBEAT)
+    assert isinstance(task.exception(), Stalled)
+    assert socket.aborted
+    assert stream.left == ["stalled"]
+
+
+def test_a_heartbeat_waits_behind_bytes_that_are_on_their_way(time: Timeless) -> None:
+    socket = FakeSocket()
+    stream = Stream(time, socket)
+    assert stream.start(b"x" * 100, close=False).done()
+    socket.take(50)
+    assert stream.start(HEARTBEAT, close=False).done()
+    assert socket.bodies == [b"x" * 100]
+    socket.take()
+    time.advance(1)
+    assert stream.start(HEARTBEAT, close=False).result() is None
+    assert socket.bodies[1:] == [HEARTBEAT]
+    assert not socket.aborted
+
+
+def test_probes_follow_the_heartbeat_and_wait_for_it_where_a_look_is_costly(time: Timeless) -> None:
+    cheap, costly = FakeSocket(), FakeSocket(costly=True)
+    for socket in (cheap, costly):
+        Stream(time, socket).start(b"")
+    assert (cheap.probes, costly.probes) == ([20], [])
+    Stream(time, costly).start(HEARTBEAT)
+    assert costly.probes == [20]
+
+
+# All sockets together
+
+
+def pressed(time: Timeless, count: int) -> tuple[list[FakeSocket], list[asyncio.Task[None]]]:
+    limits = SendLimits(stall_seconds=10, buffer_bytes=1000, total_bytes=2000)
+    sockets = [FakeSocket() for _ in range(count)]
+    return sockets, [Stream(time, socket, limits).start(b"x" * 400, b"y" * 400) for socket in sockets]
+
+
+def test_sockets_with_something_waiting_wait_while_all_have_too_much(time: Timeless) -> None:
+    sockets, _ = pressed(time, 6)
+    time.advance(sending.PRESSED_SECONDS / 2)
+    # One chunk each, from those that had nothing waiting: they are not kept waiting for the others.
+    assert sum(socket.waiting for socket in sockets) <= 2000 + 6 * 400
+    assert sum(socket.waiting == 800 for socket in sockets) < 6
+    fresh = FakeSocket()
+    task = Stream(time, fresh, SendLimits(buffer_bytes=1000, total_bytes=2000)).start(b"z")
+    assert fresh.bodies == [b"z"]
+    fresh.take()
+    time.advance(sending.WAIT_SECONDS)
+    assert task.done()
+
+
+def test_those_that_stand_still_are_cut_early_while_all_have_too_much(time: Timeless) -> None:
+    sockets, _ = pressed(time, 6)
+    moving = sockets[0]
+    for _ in range(10):
+        time.advance(sending.PRESSED_SECONDS / 4)
+        if moving.waiting:
+            moving.take(10)
+    assert not moving.aborted
+    assert sum(socket.aborted for socket in sockets) >= 1
+    assert sum(socket.waiting for socket in sockets) <= 2000
+    assert watch(time).total <= 2000
+
+
+def test_a_loop_that_stood_still_blames_no_client(time: Timeless) -> None:
+    socket = FakeSocket()
+    Stream(time, socket).start(*[b"x" * 900] * 2)
+    time.loop.now += 60  # nothing ran: the machine slept
+    time.settle()
+    assert not socket.aborted
+    time.advance(LIMITS.stall_seconds + 1)
+    assert socket.aborted
+
+
+def test_a_sweep_that_fails_does_not_end_the_watch(time: Timeless) -> None:
+    errors: list[Any] = []
+    time.loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
+    socket = FakeSocket()
+    task = Stream(time, socket).start(*[b"x" * 900] * 2)
+
+    def fail() -> int | None:
+        raise RuntimeError("a bug")
+
+    time.advance(0.1)
+    works: Callable[[], int | None] = socket.pending
+    socket.pending = fail  # type: ignore[method-assign]
+    time.advance(1)
+    assert errors
+    socket.pending = works  # type: ignore[method-assign]
+    time.advance(LIMITS.stall_seconds + 1)
+    assert socket.aborted
+    assert isinstance(task.exception(), Stalled)
