@@ -29,7 +29,8 @@ from .door import Answer, answer, bad_request, method_not_allowed
 from .protocol.burst import Cause
 from .protocol.names import RESERVED_NAMES
 from .sending import Outlet, Stalled
-from .transport import find_socket, longest_retry_ms
+from .stream import Stream
+from .transport import Socket, find_socket, longest_retry_ms
 
 __all__ = ["Mount"]
 
@@ -157,9 +158,18 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -
         await send({"type": "http.response.start", "status": given.status, "headers": headers})
         await send({"type": "http.response.body", "body": given.body})
         return
-    stream = given.stream
+    try:
+        await _send_stream(given.stream, socket, receive, send, headers)
+    finally:
+        given.stream.close()
+
+
+async def _send_stream(
+    stream: Stream, socket: Socket, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
+) -> None:
+    config = get_config()
     stream.connection.abort_transport = socket.abort if socket.reachable else None
-    if not close:
+    if not config.close_socket:
         stream.longest_retry_ms = longest_retry_ms(socket.keep_open(config.keep_alive_seconds))
     outlet = Outlet(send, socket, config, on_stalled=partial(stream.connection.leave, Cause.STALLED))
     # The server tells only through receive() that the client has gone.
@@ -167,10 +177,13 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -
     watch.add_done_callback(lambda _: stream.connection.leave(Cause.GONE))
     chunks = stream.run()
     try:
-        await outlet.send({"type": "http.response.start", "status": given.status, "headers": headers})
+        await outlet.send({"type": "http.response.start", "status": 200, "headers": headers})
+        ended = False
         async for chunk in chunks:
-            await outlet.write(chunk)
-        await outlet.send({"type": "http.response.body", "body": b"", "more_body": False})
+            ended = stream.cause is not None
+            await outlet.write(chunk, last=ended)
+        if not ended:
+            await outlet.send({"type": "http.response.body", "body": b"", "more_body": False})
     except Stalled:
         stream.cause = Cause.STALLED
     except OSError:

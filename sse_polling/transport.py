@@ -161,7 +161,8 @@ class _Asyncio(_Kernel):
 
     def bound(self, size: int) -> None:
         super().bound(size)
-        self._transport.set_write_buffer_limits(high=size, low=size // 2)
+        if not self._transport.is_closing():  # uvloop raises
+            self._transport.set_write_buffer_limits(high=size, low=size // 2)
 
     def _raw(self) -> Any:
         raw = self._transport.get_extra_info("socket")
