@@ -72,7 +72,7 @@ class Outlet:
             self._probed = True
             socket.probe(config.heartbeat_seconds)
 
-    async def write(self, chunk: bytes) -> None:
+    async def write(self, chunk: bytes, *, last: bool = False) -> None:
         """Send *chunk*, and wait until there is room for another. Raises :class:`Stalled`."""
         if self.level:
             self.look()
@@ -87,8 +87,10 @@ class Outlet:
                 return  # bytes are on their way, which says as much
         elif self.level and self.level + len(chunk) > self.limits.buffer_bytes:
             await self._wait(lambda: not self.level)
-        await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self.send({"type": "http.response.body", "body": chunk, "more_body": not last})
         self._written += len(chunk)
+        if last:
+            return
         if self.level > self.limits.buffer_bytes // 2 or self._watch.pressed(self.limits.total_bytes):
             # Before the stream makes the next chunk, which would wait here in its turn.
             await self._wait(self.has_room)

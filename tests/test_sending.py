@@ -121,6 +121,27 @@ def test_a_client_with_nothing_waiting_costs_no_timer_and_no_wait(time: Timeless
     assert time._next_timer() is None
 
 
+def test_the_last_chunk_ends_the_response_and_waits_for_no_room(time: Timeless) -> None:
+    socket = FakeSocket()
+    more: list[bool] = []
+    kept = socket.send
+
+    async def send(message: Mapping[str, Any]) -> None:
+        more.append(message["more_body"])
+        await kept(message)
+
+    socket.send = send  # type: ignore[method-assign]
+
+    async def write() -> None:
+        outlet = Outlet(socket.send, socket, Config(send=LIMITS))
+        await outlet.write(b"")
+        await outlet.write(b"x" * LIMITS.buffer_bytes, last=True)
+        outlet.close()
+
+    assert time.start(write()).done()
+    assert more == [True, False]
+
+
 def test_no_more_waits_in_a_socket_than_its_bound(time: Timeless) -> None:
     socket = FakeSocket()
     task = Stream(time, socket).start(*[b"x" * 400] * 20)

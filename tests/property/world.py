@@ -127,6 +127,11 @@ class Client:
             return
         chunks = opened.run()
         try:
+            # What is at hand comes with the opening, which is looked at by itself.
+            opening, end, rest = (await anext(chunks)).partition(b"\n\n")
+            yield opening + end
+            if rest:
+                yield rest
             async for chunk in chunks:
                 yield chunk
         finally:
