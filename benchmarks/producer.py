@@ -21,21 +21,30 @@ __all__ = ["Producer", "produce"]
 class Producer:
     """Publish to *channels* channels (``<prefix>.0`` and on), *rate* events a second to each.
 
-    A context manager; it stops by itself after *seconds*. *size* pads an event's data to so many bytes.
+    A context manager; it stops by itself after *seconds*. *size* pads an event's data to so many bytes. With
+    a *batch* above 1 so many events to one channel share a transaction; with a *rate* of 0 nothing waits.
     """
 
     def __init__(
-        self, site: Site, *, prefix: str, channels: int, rate: float, seconds: float, size: int = 0
+        self,
+        site: Site,
+        *,
+        prefix: str,
+        channels: int,
+        rate: float,
+        seconds: float,
+        size: int = 0,
+        batch: int = 1,
     ) -> None:
         self._popen: subprocess.Popen[str] = site.spawn(
             "import sys\nfrom benchmarks.producer import produce\n"
             "produce(sys.argv[1], *map(float, sys.argv[2:]))\n",
             prefix,
-            *map(str, (channels, rate, seconds, size)),
+            *map(str, (channels, rate, seconds, size, batch)),
         )
 
     def stop(self) -> dict[str, float]:
-        """End it and return what it published: `last` number of every channel, and its `late`ness in s."""
+        """End it; return the `last` number of every channel, how `late` it was, and its `seconds`."""
         printed, said = self._popen.communicate("\n", timeout=60)
         if self._popen.returncode:
             raise RuntimeError(f"the producer ended with {self._popen.returncode}\n{said}")
@@ -53,22 +62,28 @@ class Producer:
             self._popen.wait()
 
 
-def produce(prefix: str, channels: float, rate: float, seconds: float, size: float) -> None:
+def produce(prefix: str, channels: float, rate: float, seconds: float, size: float, batch: float) -> None:
     """Publish until a line comes on stdin or *seconds* have passed; each channel gets as many."""
     import select
 
-    from sse_polling import publish
+    from sse_polling import publish_many
 
     names = [f"{prefix}.{each}" for each in range(int(channels))]
     began, number, late = time.monotonic(), 0, 0.0
-    pause = 1 / rate / len(names)
+    pause = batch / rate / len(names) if rate else 0.0
+    turn = 0
     while time.monotonic() < began + seconds and not select.select([sys.stdin], [], [], 0)[0]:
-        number += 1
-        for index, name in enumerate(names):
-            due = began + ((number - 1) * len(names) + index) * pause
+        for name in names:
+            due = began + turn * pause
             time.sleep(max(0.0, due - time.monotonic()))
             now = time.monotonic()
-            late = max(late, now - due)
-            text = f'{{"n":{number},"at":{now:.6f}'
-            publish(name, text + (f',"pad":"{"x" * (int(size) - len(text) - 9)}"' if size else "") + "}")
-    print(json.dumps({"last": number, "late": late}))
+            late = max(late, now - due) if rate else 0.0
+            publish_many(name, [text(number + 1 + each, now, int(size)) for each in range(int(batch))])
+            turn += 1
+        number += int(batch)
+    print(json.dumps({"last": number, "late": late, "seconds": time.monotonic() - began}))
+
+
+def text(number: int, at: float, size: int) -> str:
+    begin = f'{{"n":{number},"at":{at:.6f}'
+    return begin + (f',"pad":"{"x" * max(0, size - len(begin) - 9)}"' if size else "") + "}"

@@ -50,6 +50,7 @@ class Hub:
         self.comparison = Comparison(
             self.tails, on_change=self._request, in_memory=lambda: self.subscription.in_memory
         )
+        self.replays = asyncio.Semaphore(max(1, get_config().database_threads - 1))
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod

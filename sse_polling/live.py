@@ -6,12 +6,12 @@ import asyncio
 
 from .conf import Config, Effective
 from .history import ChannelState
+from .pages import Pages
 from .protocol.cursor import NOWHERE, Position
 from .protocol.tail import Tail
+from .turns import Turns
 
 __all__ = ["LiveChannel", "Waiter"]
-
-AT_ONCE = 64  # streams of one channel that are woken before the loop looks at anything else
 
 
 class Waiter:
@@ -74,11 +74,11 @@ class LiveChannel:
     """A channel as this hub knows it. ``state`` is None while nobody has published to it."""
 
     __slots__ = (
-        "_again",
         "_effective",
-        "_untold",
+        "_turns",
         "judged",
         "name",
+        "pages",
         "pending",
         "state",
         "tail",
@@ -87,8 +87,9 @@ class LiveChannel:
         "worker",
     )
 
-    def __init__(self, name: str, now: float) -> None:
+    def __init__(self, name: str, now: float, turns: Turns) -> None:
         self.name = name
+        self._turns = turns
         self.state: ChannelState | None = None
         self.tail: Tail | None = None
         self._effective: tuple[object, object, Effective] | None = None
@@ -97,8 +98,7 @@ class LiveChannel:
         self.judged = 0.0
         self.pending: asyncio.Future[None] | None = None
         self.worker: asyncio.Task[None] | None = None
-        self._untold: list[Waiter] = []
-        self._again = False
+        self.pages = Pages()
 
     @property
     def head(self) -> int:
@@ -126,19 +126,9 @@ class LiveChannel:
         return self.pending is not None or (self.worker is not None and not self.worker.done())
 
     def notify(self) -> None:
-        """Set all who wait, some at a time: the events of another channel are not to stand behind a crowd."""
-        if self._untold:
-            self._again = True
-            return
-        self._untold = list(self.waiters)
-        self._tell()
+        """Wake all who wait, each when it is its turn."""
+        self._turns.queue(self.name, self.waiters)
 
-    def _tell(self) -> None:
-        told, self._untold = self._untold[-AT_ONCE:], self._untold[:-AT_ONCE]
-        for waiter in told:
-            waiter.set()
-        if not self._untold and self._again:
-            self._again = False
-            self._untold = list(self.waiters)
-        if self._untold:
-            asyncio.get_running_loop().call_soon(self._tell)
+    def go_on(self, waiter: Waiter) -> None:
+        """Wake one who has sent a chunk and has more to send, when it is its turn again."""
+        self._turns.again(self.name, waiter)

@@ -14,7 +14,7 @@ from .database import run
 from .hub import Hub
 from .live import LiveChannel
 from .protocol.cursor import NOWHERE, Position, same_tag
-from .protocol.event import Gap, StoredEvent
+from .protocol.event import Gap
 from .protocol.tail import Entry, Tail
 
 __all__ = ["Batch", "at_end", "earliest", "next_batch"]
@@ -57,7 +57,7 @@ async def next_batch(
                     entries = tail.after(here.sequence, max_events=max_events, max_bytes=max_bytes)
                     return Batch(entries[-1].after if entries else position, entries)
                 batch = await _from_database(
-                    live, here, judged=judged, max_events=max_events, max_bytes=max_bytes
+                    hub, live, here, judged=judged, max_events=max_events, max_bytes=max_bytes
                 )
                 if batch is not None:
                     return batch
@@ -104,7 +104,7 @@ def _reset(live: LiveChannel, position: Position, after: Position) -> Batch:
 
 
 async def _from_database(
-    live: LiveChannel, position: Position, *, judged: bool, max_events: int, max_bytes: int
+    hub: Hub, live: LiveChannel, position: Position, *, judged: bool, max_events: int, max_bytes: int
 ) -> Batch | None:
     """Return the batch for a reader behind the tail; None if its tag is not that of the stored event.
 
@@ -114,15 +114,16 @@ async def _from_database(
     if state is None:
         return None
     limit = min(max_events, _rows_for(live.tail, max_bytes))
-    rows = await run(history.replay, state, position.sequence, limit=limit)
+    # Not all threads are for replays: who is behind on one channel does not delay what the hub reads for all.
+    stored = await live.pages.read(state, position.sequence, limit=limit, among=hub.replays)
     if live.state is None or live.tail is None or live.state.life != state.life:
         return None
-    if rows and rows[0].sequence == position.sequence:
-        if not same_tag(rows[0].tag, position.tag):
+    if stored and stored[0].event.sequence == position.sequence:
+        if not same_tag(stored[0].event.tag, position.tag):
             return None
-        rows = rows[1:]
+        stored = stored[1:]
     # What lies beyond this process's head was committed, but the tail will bring it in order.
-    known = [row for row in rows if row.sequence <= live.tail.head]
+    known = [entry for entry in stored if entry.event.sequence <= live.tail.head]
     if not known and not judged:
         return None
     if not known:
@@ -142,24 +143,24 @@ def _rows_for(tail: Tail | None, max_bytes: int) -> int:
 
 
 def _placed(
-    live: LiveChannel, position: Position, rows: list[StoredEvent], *, max_events: int, max_bytes: int
+    live: LiveChannel, position: Position, entries: Sequence[Entry], *, max_events: int, max_bytes: int
 ) -> Batch:
     items: list[Gap | Entry] = []
     size = 0
-    for row in rows[:max_events]:
-        if row.sequence != position.sequence + 1:
-            before = Position(row.life, row.sequence - 1, NOWHERE.tag)
+    for entry in entries[:max_events]:
+        event = entry.event
+        if event.sequence != position.sequence + 1:
+            before = Position(event.life, event.sequence - 1, NOWHERE.tag)
             items.append(_trimmed(live, position.sequence + 1, before))
             position = before
         if len(items) == max_events:
             break
-        entry = Entry.of(row)
         size += len(entry.frame)
         if size > max_bytes and items:
             break
         items.append(entry)
         position = entry.after
-        if row.ends_burst:
+        if event.ends_burst:
             break
     return Batch(position, items)
 

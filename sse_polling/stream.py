@@ -186,21 +186,27 @@ class Stream:
                 self.cause = self._over(now, idle=idle)
                 if self.cause is not None:
                     break
-                if idle:
-                    await self._waiter.wait(
-                        min(self._burst.deadline(), beat + self._config.heartbeat_seconds) - now
-                    )
-                    if (
-                        self.connection.leaving is None
-                        and self._clock() >= beat + self._config.heartbeat_seconds
-                    ):
-                        yield wire.HEARTBEAT
-                        beat = self._clock()
+                if not idle:
+                    await self._let_others_go()
+                    continue
+                await self._waiter.wait(
+                    min(self._burst.deadline(), beat + self._config.heartbeat_seconds) - now
+                )
+                if self.connection.leaving is None and self._clock() >= beat + self._config.heartbeat_seconds:
+                    yield wire.HEARTBEAT
+                    beat = self._clock()
             if self.cause not in _SPEECHLESS:
                 yield self._closing()
         finally:
             self._waiter.close()
             self.close()
+
+    async def _let_others_go(self) -> None:
+        """Wait for this stream's next turn, among all that have something to send."""
+        self._waiter.clear()
+        behind = next(each.live for each in self._readers if each.position.sequence < each.live.head)
+        behind.go_on(self._waiter)
+        await self._waiter.wait(self._config.heartbeat_seconds)
 
     def _over(self, now: float, *, idle: bool) -> Cause | None:
         """Return why the burst is over, if it is; the first reason in this order."""

@@ -9,6 +9,7 @@ from .conf import TailLimits
 from .history import Reading
 from .live import LiveChannel
 from .protocol.tail import Tail
+from .turns import Turns
 
 __all__ = ["Tails"]
 
@@ -22,6 +23,7 @@ class Tails:
     def __init__(self, *, on_forget: Callable[[str], None]) -> None:
         self.bytes = 0
         self._on_forget = on_forget
+        self._turns = Turns()
         self._channels: OrderedDict[str, LiveChannel] = OrderedDict()
         self._unknown: OrderedDict[str, LiveChannel] = OrderedDict()  # those nobody published to
         self._empty_since: float | None = None
@@ -44,7 +46,7 @@ class Tails:
         """Return the channel, held from now on if it was not."""
         live = self._channels.get(name)
         if live is None:
-            live = self._channels[name] = LiveChannel(name, now)
+            live = self._channels[name] = LiveChannel(name, now, self._turns)
             self._bound_unknown(limits.max_unknown_channels)
         self._channels.move_to_end(name)
         live.used = now

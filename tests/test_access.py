@@ -186,9 +186,10 @@ async def test_an_error_that_refuses_is_a_no(settings: Any, error: type[Exceptio
 async def test_a_changed_authorize_holds_for_channels_that_are_loaded(settings: Any) -> None:
     from sse_polling.conf import get_config
     from sse_polling.live import LiveChannel
+    from sse_polling.turns import Turns
 
     settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.public"}
-    live = LiveChannel("a", 0.0)
+    live = LiveChannel("a", 0.0, Turns())
     assert live.effective(get_config()).authorize == "sse_polling.access.public"
     settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.staff"}
     assert live.effective(get_config()).authorize == "sse_polling.access.staff"

@@ -28,6 +28,8 @@ LINES: list[tuple[str, ...]] = [
     ("pauses",),
     ("lifecycle",),
     ("supervisor",),
+    ("pages",),
+    ("turns",),
     ("live",),
     ("layer",),
     ("subscription",),

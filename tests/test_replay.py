@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 from django.test import override_settings
 
 from sse_polling import finish, history, publish, publish_many
@@ -115,6 +117,91 @@ def test_pages_of_a_replay_repeat_and_skip_nothing(time: Timeless, hub: Hub) -> 
         got += shown(found)
         position = found.after
     assert got == [f"{number}" for number in range(1, 301)]
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From where the database was asked for a replay."""
+    asked = []
+    replay = history.replay
+
+    def counted(state: Any, sequence: int, *, limit: int) -> list[StoredEvent]:
+        asked.append(sequence)
+        return replay(state, sequence, limit=limit)
+
+    monkeypatch.setattr(history, "replay", counted)
+    return asked
+
+
+def crowd(time: Timeless, hub: Hub, live: LiveChannel, positions: list[Position], most: int) -> list[Batch]:
+    async def together() -> list[Batch]:
+        return await asyncio.gather(
+            *(next_batch(hub, live, each, max_events=most, max_bytes=10**6) for each in positions)
+        )
+
+    return time.run(together())
+
+
+def test_a_crowd_that_comes_back_far_behind_is_one_reading(
+    time: Timeless, hub: Hub, readings: list[int]
+) -> None:
+    stored = events(50)
+    live = opened(time, hub)
+    found = crowd(time, hub, live, [stored[9].position] * 40, most=20)
+    assert readings == [10]
+    assert all(shown(each) == [f"{number}" for number in range(11, 31)] for each in found)
+
+
+def test_who_is_a_little_further_on_takes_the_rest_of_that_reading(
+    time: Timeless, hub: Hub, readings: list[int]
+) -> None:
+    stored = events(50)
+    live = opened(time, hub)
+    places = [10, 12, 29, 30, 31, 9]
+    found = crowd(time, hub, live, [stored[place - 1].position for place in places], most=20)
+    assert readings == [10, 30, 9]  # nothing follows 30 in it, and 9 is before it
+    assert [shown(each)[0] for each in found] == [f"{place + 1}" for place in places]
+
+
+def test_a_reading_is_not_kept_for_who_comes_later(time: Timeless, hub: Hub, readings: list[int]) -> None:
+    stored = events(50)
+    for _ in range(2):
+        batch(time, hub, stored[9].position, max_events=20)
+    assert readings == [10, 10]
+
+
+def test_a_tag_of_another_history_is_found_in_a_shared_reading_too(
+    time: Timeless, hub: Hub, readings: list[int]
+) -> None:
+    stored = events(50)
+    live = opened(time, hub)
+    good = stored[9].position
+    found = crowd(time, hub, live, [good, good._replace(tag="zzzz"), good], most=20)
+    assert [shown(each)[0] for each in found] == ["11", (11, None, "reset"), "11"]
+
+
+def test_a_reading_that_fails_fails_for_its_reader_and_the_next_one_reads_again(
+    time: Timeless, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, replay, asked = events(50), history.replay, []
+
+    def fail_once(state: Any, sequence: int, *, limit: int) -> list[StoredEvent]:
+        asked.append(sequence)
+        if len(asked) == 1:
+            raise DatabaseError("once")
+        return replay(state, sequence, limit=limit)
+
+    monkeypatch.setattr(history, "replay", fail_once)
+    live = opened(time, hub)
+
+    async def together() -> list[Any]:
+        one = next_batch(hub, live, stored[9].position, max_events=5, max_bytes=10**6)
+        other = next_batch(hub, live, stored[9].position, max_events=5, max_bytes=10**6)
+        return await asyncio.gather(one, other, return_exceptions=True)
+
+    first, second = time.run(together())
+    assert isinstance(first, DatabaseError)
+    assert shown(second) == ["11", "12", "13", "14", "15"]
 
 
 def test_from_nowhere_it_goes_on_at_the_first_event_of_whichever_life_there_is(
