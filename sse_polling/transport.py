@@ -10,6 +10,7 @@ import fcntl
 import math
 import os
 import socket
+import stat
 import struct
 import time
 from collections.abc import Mapping
@@ -245,7 +246,7 @@ class _Descriptors:
 
     def __init__(self) -> None:
         self._found: dict[tuple[Any, Any], int] = {}
-        self._seen: dict[int, str] = {}  # by number, the socket's inode
+        self._seen: dict[int, int] = {}  # by number, the socket's inode
         self._due = 0.0
 
     def find(self, ends: tuple[Any, Any]) -> socket.socket | None:
@@ -269,18 +270,20 @@ class _Descriptors:
         seen, found = {}, {}
         by_number = {number: ends for ends, number in self._found.items()}
         with suppress(OSError):  # no /proc
-            for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names only
-                with suppress(OSError):
-                    inode, number = os.readlink(f"/proc/self/fd/{name}"), int(name)  # noqa: PTH115
-                    if not inode.startswith("socket:"):
-                        continue
-                    ends = by_number.get(number) if self._seen.get(number) == inode else None
-                    if ends is None and (raw := _duplicate(number)) is not None:
-                        with raw:
-                            ends = _ends(raw)
-                    seen[number] = inode
-                    if ends is not None:
-                        found[ends] = number
+            for number in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - names only
+                try:
+                    status = os.fstat(number)
+                except OSError:
+                    continue  # closed since it was listed
+                if not stat.S_ISSOCK(status.st_mode):
+                    continue
+                ends = by_number.get(number) if self._seen.get(number) == status.st_ino else None
+                if ends is None and (raw := _duplicate(number)) is not None:
+                    with raw:
+                        ends = _ends(raw)
+                seen[number] = status.st_ino
+                if ends is not None:
+                    found[ends] = number
         self._seen, self._found = seen, found
 
 

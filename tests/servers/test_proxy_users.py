@@ -12,12 +12,13 @@ import pytest
 
 from project.programs.nginx import Nginx
 from tests.harness import programs
+from tests.harness.client import EventSourceClient
 from tests.harness.connection import request
 from tests.harness.http import Response
 from tests.harness.server import AsgiServer, Kind
 from tests.harness.site import Site
 
-from .served import fresh, opening_id
+from .served import eventually, fresh, opening_id
 
 
 class KeepingNginx(Nginx):
@@ -68,6 +69,26 @@ def proxied(
         nginx = KeepingNginx(directory, [server.port], name=f"nginx-{kind}").start()
         stack.callback(nginx.kill)
         yield Proxied(server, nginx.url, cookies)
+
+
+async def test_a_proxy_keeps_the_browsers_socket_when_the_servers_is_closed(tmp_path: Path) -> None:
+    """`Connection: close` is for one hop: what docs/sockets.md says of nginx."""
+    programs.require("nginx")
+    site = Site(tmp_path, sse_polling={"BURST": {"hold_seconds": 0, "linger_seconds": 0}})
+    channel = fresh()
+    with AsgiServer(site, kind="uvicorn") as server, KeepingNginx(tmp_path, [server.port]) as nginx:
+        server.publish(channel, "1")
+        before = {each for each in server.descriptors() if each.startswith("socket:")}
+        url = f"{nginx.url}/events/{channel}/?last_event_id=earliest"
+        async with EventSourceClient(url) as client:
+            for _ in range(3):
+                response = await client.one_response(deadline=10)
+                assert response.header("connection").lower() == "keep-alive"
+            assert client.connections == 1
+            # One more may have come: a database's, a log's.
+            await eventually(
+                lambda: sum("socket:" in each for each in server.descriptors()) <= len(before) + 1
+            )
 
 
 async def test_two_users_in_turn_share_a_socket_and_nothing_else(proxied: Proxied) -> None:

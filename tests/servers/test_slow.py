@@ -76,6 +76,10 @@ def forget_peak(server: AsgiServer) -> None:
     Path(f"/proc/{server.pid}/clear_refs").write_text("5")
 
 
+def sockets(server: AsgiServer) -> set[str]:
+    return {each for each in server.descriptors() if each.startswith("socket:")}
+
+
 async def gone(server: AsgiServer, idle: int, *, deadline: float) -> None:
     # One or two others may have come: a database's, a log's.
     await eventually(lambda: server.sockets() <= idle + 2, deadline=deadline, what="sockets back to idle")
@@ -103,20 +107,29 @@ async def test_clients_that_never_read_are_cut_within_the_limit_and_cost_little(
 async def test_a_client_that_leaves_the_end_of_a_burst_unread_is_cut_too(server: AsgiServer) -> None:
     channel = fresh()
     server.publish(channel, events=[{"data": "x" * 220_000, "ends_burst": True}])
-    idle = server.sockets()
+    before = sockets(server)
+    started = time.monotonic()
     async with stalled(f"{server.url}/events/{channel}/?last_event_id=earliest"):
-        await asyncio.sleep(0.3)
-        await gone(server, idle - 2, deadline=STALL_SECONDS + 10)
+        if server.kind == "granian":  # the kernel has taken all of it, and the socket is gone at once
+            await gone(server, len(before), deadline=STALL_SECONDS + 10)
+            return
+        new = await eventually(lambda: sockets(server) - before, what="the client's socket")
+        await eventually(lambda: not new & sockets(server), deadline=STALL_SECONDS + 10, what="it is cut")
+        assert time.monotonic() - started > STALL_SECONDS / 2, "all was sent: nothing was tested"
 
 
-async def test_a_client_that_reads_slowly_is_left_alone(server: AsgiServer, full: str) -> None:
-    async with stalled(f"{server.url}/events/{full}/?last_event_id=earliest") as client:
-        started, received = time.monotonic(), 0
-        while time.monotonic() < started + 3 * STALL_SECONDS:
-            await asyncio.sleep(0.2)
-            data = await client.receive(16_384)
-            assert data, f"cut after {received} bytes"
-            received += len(data)
+async def test_a_client_that_reads_slowly_is_left_alone(servers: dict[Kind, AsgiServer], full: str) -> None:
+    async def read(server: AsgiServer) -> None:
+        async with stalled(f"{server.url}/events/{full}/?last_event_id=earliest") as client:
+            ends = time.monotonic() + 2.5 * STALL_SECONDS
+            while time.monotonic() < ends:
+                await asyncio.sleep(0.2)
+                try:
+                    assert await client.receive(16_384)
+                except (AssertionError, ConnectionError):
+                    pytest.fail(f"{server.kind} has cut a client that reads")
+
+    await asyncio.gather(*map(read, servers.values()))
 
 
 # Peers that went without a word
