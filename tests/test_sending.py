@@ -155,6 +155,19 @@ def test_no_more_waits_in_a_socket_than_its_bound(time: Timeless) -> None:
     assert socket.most <= LIMITS.buffer_bytes
 
 
+def test_the_next_chunk_is_not_made_while_much_of_the_last_ones_waits(time: Timeless) -> None:
+    socket = FakeSocket()
+    stream = Stream(time, socket)
+    assert stream.start(b"x" * 400, close=False).done()
+    task = stream.start(b"x" * 400, close=False)
+    time.advance(1)
+    assert socket.waiting == 800
+    assert not task.done()
+    socket.take(300)
+    time.advance(sending.WAIT_SECONDS)
+    assert task.done()
+
+
 def test_a_frame_larger_than_the_bound_goes_alone(time: Timeless) -> None:
     socket = FakeSocket()
     task = Stream(time, socket).start(b"x" * 400, b"y" * 5000, b"z")
