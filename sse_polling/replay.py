@@ -17,7 +17,7 @@ from .protocol.cursor import NOWHERE, Position, same_tag
 from .protocol.event import Gap
 from .protocol.tail import Entry, Tail
 
-__all__ = ["Batch", "at_end", "earliest", "next_batch"]
+__all__ = ["Batch", "at_end", "at_hand", "earliest", "next_batch"]
 
 FIRST_ROWS = 32  # rows of a channel whose events may be of any size
 TRIMMED = "trimmed"
@@ -67,6 +67,14 @@ async def next_batch(
         # Never judge by what this process happens to know: ask the database first, once for all who wait.
         await hub.judge(live)
         judged = True
+
+
+def at_hand(live: LiveChannel, position: Position) -> bool:
+    """Tell whether what follows *position* is in memory, so that :func:`next_batch` does not wait."""
+    state, tail = live.state, live.tail
+    if state is None or tail is None:
+        return position.life == NOWHERE.life
+    return _fits(state, tail, position) and tail.covers(position.sequence)
 
 
 async def at_end(hub: Hub, live: LiveChannel, position: Position) -> bool:

@@ -22,7 +22,7 @@ from .protocol.cursor import Cursor, Position, format_cursor
 from .protocol.event import Gap
 from .protocol.retry import RetryLimits, next_retry
 from .protocol.tail import Entry
-from .replay import at_end, earliest, next_batch
+from .replay import at_end, at_hand, earliest, next_batch
 
 __all__ = ["DATABASE_RETRY_MS", "Stream", "open_stream"]
 
@@ -164,10 +164,14 @@ class Stream:
         self._node.registry.take(self.connection)
         try:
             priming = self._config.priming == "data"
-            yield wire.opening(retry_ms=self._next_retry(), identifier=self.cursor, data=priming)
+            # What is at hand goes out in one piece: opening, events, closing.
+            out = wire.opening(retry_ms=self._next_retry(), identifier=self.cursor, data=priming)
             beat = self._clock()
             while True:
                 self._waiter.clear()
+                if out and not all(at_hand(reader.live, reader.position) for reader in self._readers):
+                    yield out
+                    out = b""
                 try:
                     chunk, events = await self._next_chunk()
                 except Exception:
@@ -175,18 +179,23 @@ class Stream:
                     logger.exception("sse_polling ends a burst of %s early", self.connection.channels)
                     self.cause = Cause.FAILED
                     break
-                if chunk:
-                    self._burst.sent(events=events, size=len(chunk), now=self._clock())
-                    self._count(events, len(chunk))
-                    yield chunk
-                    beat = self._clock()
                 now = self._clock()
-                # After a chunk that left nothing, there is nothing to look for until the waiter is set.
-                idle = not chunk or not self._is_behind
-                self.cause = self._over(now, idle=idle)
+                if chunk:
+                    self._burst.sent(events=events, size=len(chunk), now=now)
+                    self._count(events, len(chunk))
+                    out += chunk
+                self.cause = self._over(now, idle=not chunk or not self._is_behind)
                 if self.cause is not None:
                     break
-                if not idle:
+                if out:
+                    yield out
+                    out = b""
+                    beat = now = self._clock()
+                # After a chunk that left nothing, there is nothing to look for until the waiter is set.
+                if chunk and self._is_behind:
+                    self.cause = self._over(now, idle=False)  # writing may have taken long
+                    if self.cause is not None:
+                        break
                     await self._let_others_go()
                     continue
                 await self._waiter.wait(
@@ -196,7 +205,7 @@ class Stream:
                     yield wire.HEARTBEAT
                     beat = self._clock()
             if self.cause not in _SPEECHLESS:
-                yield self._closing()
+                yield out + self._closing()
         finally:
             self._waiter.close()
             self.close()
@@ -232,7 +241,10 @@ class Stream:
     @property
     def _is_behind(self) -> bool:
         """True while this process knows of events that were not sent."""
-        return any(reader.position.sequence < reader.live.head for reader in self._readers)
+        for reader in self._readers:  # noqa: SIM110 - asked for each event: a generator costs as much again
+            if reader.position.sequence < reader.live.head:
+                return True
+        return False
 
     def _next_retry(self, *, behind: bool = False, at_least_ms: int = 0) -> int:
         if not behind:

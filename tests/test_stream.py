@@ -131,8 +131,29 @@ def wake(hub: Hub, *names: str) -> None:
 def test_it_opens_with_retry_and_the_position_before_its_first_event(time: Timeless, hub: Hub) -> None:
     first, *_ = publish_many("a", "xyz")
     reader = Reader(time, hub, "a", at=first.id).through()
-    assert reader.chunks[0] == b"retry: 1000\nid: " + first.id.encode() + b"\n\n"
+    assert reader.chunks[0].startswith(b"retry: 1000\nid: " + first.id.encode() + b"\n\n")
     assert reader.times[0] == 0
+    assert reader.data == ["y", "z"]
+
+
+def test_a_poll_of_what_is_in_memory_is_one_chunk(time: Timeless, hub: Hub) -> None:
+    first, *_ = publish_many("a", "xyz")
+    with override_settings(SSE_POLLING={**NO_JITTER, "PRESET": "reclaim"}):
+        reader = Reader(time, hub, "a", at=first.id).through()
+        assert len(reader.chunks) == 1
+        assert reader.data == ["y", "z"]
+        assert Reader(time, hub, "b").through().chunks == [b"retry: 2000\nid: -.0.-\n\nretry: 2000\n\n"]
+
+
+def test_the_opening_does_not_wait_for_the_database(time: Timeless, hub: Hub) -> None:
+    first, *_ = publish_many("a", "xyz")
+    reader = Reader(time, hub, "a", at=first.id)
+    live = hub.known("a")
+    assert live is not None
+    assert live.tail is not None
+    live.tail.clear()
+    reader.through()
+    assert reader.chunks[0] == b"retry: 1000\nid: " + first.id.encode() + b"\n\n"
     assert reader.data == ["y", "z"]
 
 
@@ -190,17 +211,15 @@ def test_a_replay_counts_as_events_and_is_followed_by_the_linger(time: Timeless,
 
 def test_what_comes_while_a_chunk_is_written_is_of_the_same_burst(time: Timeless, hub: Hub) -> None:
     first, *_ = publish_many("a", "xy")
-    with override_settings(SSE_POLLING={**NO_JITTER, "PRESET": "reclaim"}):
-        reader = Reader(time, hub, "a", at=first.id)
-        assert reader.stream is not None
-        chunks = reader.stream.run()
-        time.run(anext(chunks))
-        assert b"data: y\n" in time.run(anext(chunks))
-        publish("a", "z")
-        wake(hub)
-        time.settle()
-        assert b"data: z\n" in time.run(anext(chunks))
-        assert time.run(anext(chunks)) == b"retry: 2000\n\n"
+    reader = Reader(time, hub, "a", at=first.id)
+    assert reader.stream is not None
+    chunks = reader.stream.run()
+    assert b"data: y\n" in time.run(anext(chunks))
+    publish("a", "z")
+    wake(hub)
+    time.settle()
+    assert b"data: z\n" in time.run(anext(chunks), within=0.1)
+    assert time.run(anext(chunks)) == b"retry: 1000\n\n"
 
 
 def test_a_gap_counts_as_an_event(time: Timeless, hub: Hub) -> None:
@@ -673,6 +692,7 @@ def test_the_connection_tells_operators_where_it_stands(time: Timeless, hub: Hub
     publish_many("a", ["x", "y"])
     reader = Reader(time, hub, "a", at="earliest").read()
     assert reader.connection.events == 2
-    assert reader.connection.bytes == sum(map(len, reader.chunks[1:]))
+    opening = reader.chunks[0].index(b"\n\n") + 2
+    assert reader.connection.bytes == sum(map(len, reader.chunks)) - opening
     assert reader.connection.cursor == reader.parser.last_event_id
     time.advance(5)
