@@ -66,11 +66,8 @@ class Outlet:
         self._moves = 0  # how often bytes were seen to go
         self._moves_written = 0  # that count at the last write
         self._acked: int | None = None
-        self._closed = self._probed = False
-        socket.bound(self.limits.buffer_bytes)
-        if not socket.costly:
-            self._probed = True
-            socket.probe(config.heartbeat_seconds)
+        # Options cost more than a small burst does: they are set for those that are large, or held.
+        self._closed = self._bounded = self._probed = False
 
     async def write(self, chunk: bytes, *, last: bool = False) -> None:
         """Send *chunk*, and wait until there is room for another. Raises :class:`Stalled`."""
@@ -78,7 +75,7 @@ class Outlet:
             self.look()
         if chunk == HEARTBEAT:
             if not self._probed:
-                self._probed = True  # held for that long, it is worth a look at every descriptor
+                self._probed = True
                 self._socket.probe(self._heartbeat_seconds)
             if self.level:
                 if self._moves == self._moves_written:
@@ -87,8 +84,11 @@ class Outlet:
                 return  # bytes are on their way, which says as much
         elif self.level and self.level + len(chunk) > self.limits.buffer_bytes:
             await self._wait(lambda: not self.level)
-        await self.send({"type": "http.response.body", "body": chunk, "more_body": not last})
         self._written += len(chunk)
+        if not self._bounded and self._written > self.limits.buffer_bytes // 2:
+            self._bounded = True
+            self._socket.bound(self.limits.buffer_bytes)
+        await self.send({"type": "http.response.body", "body": chunk, "more_body": not last})
         if last:
             return
         if self.level > self.limits.buffer_bytes // 2 or self._watch.pressed(self.limits.total_bytes):

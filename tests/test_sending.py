@@ -32,6 +32,8 @@ class FakeSocket(Socket):
         self.had = 0
         self.aborted = False
         self.probes: list[float] = []
+        self.bounds: list[int] = []
+        self.bounded_at: int | None = None
         self.blocked: asyncio.Event | None = None
         self.bodies: list[bytes] = []
         self.looks = 0
@@ -66,6 +68,10 @@ class FakeSocket(Socket):
 
     def probe(self, seconds: float) -> None:
         self.probes.append(seconds)
+
+    def bound(self, size: int) -> None:
+        self.bounds.append(size)
+        self.bounded_at = self.waiting
 
 
 class Stream:
@@ -290,13 +296,24 @@ def test_a_heartbeat_waits_behind_bytes_that_are_on_their_way(time: Timeless) ->
     assert not socket.aborted
 
 
-def test_probes_follow_the_heartbeat_and_wait_for_it_where_a_look_is_costly(time: Timeless) -> None:
-    cheap, costly = FakeSocket(), FakeSocket(costly=True)
-    for socket in (cheap, costly):
-        Stream(time, socket).start(b"")
-    assert (cheap.probes, costly.probes) == ([20], [])
-    Stream(time, costly).start(HEARTBEAT)
-    assert costly.probes == [20]
+def test_a_small_burst_sets_no_options_and_a_held_one_is_probed_once(time: Timeless) -> None:
+    socket = FakeSocket()
+    stream = Stream(time, socket)
+    stream.start(b"x" * 400, close=False)
+    socket.take()
+    assert (socket.probes, socket.bounds) == ([], [])
+    for _ in range(3):
+        stream.start(HEARTBEAT, close=False)
+        socket.take()
+    assert socket.probes == [20]
+    assert socket.bounds == []
+
+
+def test_a_large_burst_is_bounded_once_and_before_it_is_written(time: Timeless) -> None:
+    socket = FakeSocket()
+    Stream(time, socket).start(b"x" * 600, b"y" * 300)
+    assert socket.bounds == [1000]
+    assert socket.bounded_at == 0
 
 
 # All sockets together
