@@ -10,9 +10,10 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from .conf import MAX_RETENTION_EVENTS, MAX_RETENTION_SECONDS, PRESETS
 from .exceptions import InvalidChannel
+from .presets import PRESETS
 from .protocol.names import check_channel
+from .rules import MAX_RETENTION_EVENTS, MAX_RETENTION_SECONDS
 
 __all__ = ["Channel", "Event", "Lease"]
 

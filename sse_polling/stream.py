@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from .conf import PRESETS, Config
+from .conf import Config
 from .connections import Connection
 from .database import ERRORS
 from .hub import Hub
 from .lifecycle import Node
 from .live import LiveChannel, Waiter
+from .presets import PRESETS
 from .protocol import wire
 from .protocol.burst import Burst, BurstLimits, Cause
 from .protocol.cursor import Cursor, Position, format_cursor

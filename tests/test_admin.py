@@ -156,7 +156,7 @@ def test_what_cannot_be_set_is_refused(admin_client: Client, values: dict[str, A
 
 
 def test_the_longest_age_that_can_be_set_can_be_trimmed_by(admin_client: Client) -> None:
-    from sse_polling.conf import MAX_RETENTION_SECONDS
+    from sse_polling.rules import MAX_RETENTION_SECONDS
 
     publish("log", "x")
     assert save(admin_client, "log", max_age_seconds=MAX_RETENTION_SECONDS).status_code == 302

@@ -23,7 +23,7 @@ from sse_polling import access
 from sse_polling.asgi import SSEPolling
 from sse_polling.checks import database
 from sse_polling.checks.server import Mounted, find_mount
-from sse_polling.conf import RESERVED
+from sse_polling.rules import RESERVED
 
 
 def own_rule(request: Any, channel: str) -> bool:

@@ -11,9 +11,10 @@ from django.http import QueryDict
 
 from sse_polling import access
 from sse_polling.clients import Proxies, client_key
-from sse_polling.conf import get_config, problems
+from sse_polling.conf import get_config
 from sse_polling.door import answer
 from sse_polling.hub import Hub
+from sse_polling.rules import problems
 
 TRUSTED = Proxies.parse(["10.0.0.0/8", "127.0.0.1", "2001:db8:ffff::/48", "unix:"])
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from sse_polling.conf import PRESETS, get_config, problems
+from sse_polling.conf import get_config
+from sse_polling.presets import PRESETS
+from sse_polling.rules import problems
 
 
 def test_no_settings_at_all_give_the_documented_defaults(settings: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sse_polling import checks, conf
+from sse_polling import checks, conf, presets, rules
 from sse_polling.conf import Config, get_config
 from sse_polling.protocol.names import RESERVED_NAMES
 
@@ -40,13 +40,13 @@ def test_the_reference_shows_every_setting_with_its_default() -> None:
 
 
 def test_the_reference_names_the_settings_that_have_no_effect_yet() -> None:
-    for name in conf.RESERVED:
+    for name in rules.RESERVED:
         assert f"`{name}`" in REFERENCE, name
     assert get_config() is not None
 
 
 def test_the_reference_shows_what_each_preset_starts_from() -> None:
-    for name, preset in conf.PRESETS.items():
+    for name, preset in presets.PRESETS.items():
         row = (
             f"| `{name}` | {preset.burst.hold_seconds:g} s | {preset.burst.linger_seconds:g} s"
             f" | {preset.retry.base_ms} ms |"

@@ -19,6 +19,8 @@ LINES: list[tuple[str, ...]] = [
     ("protocol",),
     ("following",),
     ("clients",),
+    ("presets",),
+    ("rules",),
     ("conf",),
     ("models", "migrations"),
     ("driver", "gate"),

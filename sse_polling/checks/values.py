@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from ..conf import NAME, RESERVED, problems
+from ..rules import NAME, RESERVED, problems
 
 __all__ = ["check_effect", "check_values", "is_readable", "raw_settings"]
 

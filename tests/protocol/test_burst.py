@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sse_polling.conf import PRESETS
+from sse_polling.presets import PRESETS
 from sse_polling.protocol.burst import Burst, BurstLimits, Cause
 
 
