@@ -2,7 +2,7 @@
 
 It runs as it is for a visitor on the same machine: SQLite, and a channel layer in memory.
 DATABASE_URL and REDIS_URL name a PostgreSQL and a Redis, which several processes need
-(`make fleet`); REDIS_LAYER is `pubsub`, or `core` to compare.
+(`make fleet`); REDIS_LAYER is `pubsub`, or `core` to compare. BUDGET is how many sockets a crowd may cost.
 
 With DJANGO_DEBUG=0 it is set for the open network: it then needs DJANGO_SECRET_KEY and
 DJANGO_ALLOWED_HOSTS, expects HTTPS, and reaches Redis on this machine unless told otherwise.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
@@ -85,7 +86,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = os.environ.get("REDIS_URL", "" if DEBUG else "redis://127.0.0.1:6379/0")
 CHANNEL_LAYERS = {"default": layer(REDIS_URL, kind=os.environ.get("REDIS_LAYER") or "pubsub")}
 
-SSE_POLLING = {
+SSE_POLLING: dict[str, Any] = {
     "AUTHORIZE": "project.access.visitors",
     "CHANNELS": [
         # A whole `git log --stat` of a large project, to be read from its first line.
@@ -98,6 +99,10 @@ SSE_POLLING = {
         ("crowd", {"RETENTION": {"max_events": 3_600, "max_age_seconds": 3_600}}),
     ],
 }
+if _budget := os.environ.get("BUDGET"):
+    if not _budget.isdecimal():
+        raise ImproperlyConfigured(f"BUDGET is a number of sockets, such as 50; got {_budget!r}.")
+    SSE_POLLING["BUDGET"] = int(_budget)
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

@@ -155,3 +155,4 @@ class _Connection(asyncio.Protocol):
             self.done.set_result(None)
         else:
             self.done.set_exception(error)
+            self.done.exception()  # at the crowd's end nobody waits any more, and asyncio would complain

@@ -34,6 +34,7 @@ def crowd(request: HttpRequest) -> HttpResponse:
     context = {
         "presets": PRESETS,
         "preset": (row.preset if row else "") or "balanced",
+        "budget": settings.SSE_POLLING.get("BUDGET"),
         "allowed": _may(request),
         "restartable": is_supervised(),
         "address": f"{request.scheme}://{request.get_host()}",

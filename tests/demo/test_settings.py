@@ -156,3 +156,25 @@ def test_a_site_with_a_bad_address_does_not_start(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "ImproperlyConfigured: DATABASE_URL cannot be read: postgres://u:…@db:x/events" in done.stderr
     assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [("50", ""), ("many", "BUDGET is a number of sockets, such as 50; got 'many'")]
+)
+def test_a_budget_is_read_or_refused_in_words(tmp_path: Path, given: str, words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "project.settings",
+            "DJANGO_VAR": str(tmp_path),
+            "BUDGET": given,
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode == 0) == (words == ""), done.stderr
+    assert words in done.stderr
