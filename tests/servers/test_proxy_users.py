@@ -67,7 +67,7 @@ def proxied(
         server = AsgiServer(site, kind=kind).start()
         stack.callback(server.kill)
         nginx = KeepingNginx(directory, [server.port], name=f"nginx-{kind}").start()
-        stack.callback(nginx.kill)
+        stack.callback(nginx.stop)  # killed, it would leave its worker behind
         yield Proxied(server, nginx.url, cookies)
 
 
