@@ -12,7 +12,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import OperationalError
 from django.http import QueryDict
 
-from sse_polling import access, finish, hub, publish, replay
+from sse_polling import access, finish, hub, pages, publish
 from sse_polling.connections import registry
 from sse_polling.door import Answer, answer
 from sse_polling.hub import Hub
@@ -132,7 +132,7 @@ async def test_a_database_that_goes_in_mid_stream_ends_the_burst_with_a_longer_r
     async def down(*args: Any, **kwargs: Any) -> Any:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(replay, "run", down)
+    monkeypatch.setattr(pages, "run", down)
     assert given.stream is not None
     chunks = [chunk async for chunk in given.stream.run()]
     assert given.stream.cause == "database"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,3 +105,10 @@ class Nginx(Process):
 
     def is_ready(self) -> bool:
         return accepts(self.port)
+
+    def kill(self) -> None:
+        """End it at once, its worker as well, which would outlive it."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        super().kill()

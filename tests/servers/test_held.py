@@ -99,6 +99,7 @@ async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_desc
             "AUTH_CACHE_SECONDS": 0 if door == "view" else 5,
             "BURST": LONG,
             "HEARTBEAT_SECONDS": 3600,
+            "PER_CLIENT": {"max_sockets": 2 * STREAMS},
         },
     )
     cookies = site.session()
