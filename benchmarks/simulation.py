@@ -4,7 +4,8 @@
 
 `--poll` and `--event` are the processor time, in microseconds, of a poll and of an event that is sent to a
 held stream: what the measured run beside which this stands had. A client has an event a second. The crowd
-comes at 500 clients a second, is given three minutes to settle, and is watched for four waits, a minute at least.
+comes at 500 clients a second, is given three minutes to settle, and is watched for four waits, a minute at
+least.
 """
 
 from __future__ import annotations

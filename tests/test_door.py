@@ -64,7 +64,7 @@ async def test_a_reconnect_to_a_warm_channel_asks_the_database_nothing(
         raise AssertionError("the database was asked")
 
     monkeypatch.setattr(hub, "run", no_database)
-    monkeypatch.setattr(replay, "run", no_database)
+    monkeypatch.setattr(pages, "run", no_database)
     monkeypatch.setattr(access, "database_sync_to_async", no_database)
     given = await answer(Request(Last_Event_ID=stored.id), ["a"], several=False)
     assert [each.data for each in await read(given)] == ["two"]
