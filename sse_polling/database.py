@@ -156,6 +156,7 @@ async def run_writing(function: Callable[P, T], /, *args: P.args, **kwargs: P.kw
     try:
         return await _run("writing", Line(), function, *args, **kwargs)
     except Away as away:
+        _suspect()  # the other threads' connections may be as dead: no second writer is to find out
         raise away.error  # noqa: B904 - as above
 
 

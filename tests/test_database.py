@@ -64,6 +64,40 @@ def test_a_server_that_cut_its_clients_off_costs_no_call_an_error(
     assert [said for said, _ in ask(shell, 4)] == ["ok"] * 4
 
 
+_WRITES = """
+import asyncio, threading
+from sse_polling import database, history
+
+async def write_all():
+    # Each keeps its thread until all have one, so that each has a connection of its own.
+    gate = threading.Barrier(count)
+    def write():
+        gate.wait(10)
+        history.states(["a"])
+        gate.wait(10)
+    await asyncio.gather(*(database.run_writing(write) for _ in range(count)))
+
+async def write_one():
+    try:
+        await database.run_writing(history.states, ["a"])
+        return "ok"
+    except Exception as error:
+        return type(error).__name__
+
+result = loop.run_until_complete(write_one() if count == 1 else write_all())
+"""
+
+
+def test_a_lost_connection_costs_one_writer_an_error_and_not_the_next(
+    shell: Shell, shared_postgres: Postgres, name: str
+) -> None:
+    shell.run(_WRITES, count=2)
+    shared_postgres.disconnect_all(name)
+    first = shell.run(_WRITES, count=1)
+    assert first in ("ok", "OperationalError")  # nothing is tried twice: who writes decides
+    assert [shell.run(_WRITES, count=1) for _ in range(4)] == ["ok"] * 4
+
+
 def test_calls_wait_for_a_server_that_restarts(tmp_path: Path, postgres: Postgres) -> None:
     with Shell(Site(tmp_path, database=postgres.create("site"))) as shell:
         shell.run(_LOOP)
