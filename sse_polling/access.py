@@ -8,6 +8,7 @@ import inspect
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -155,13 +156,15 @@ async def authorize(
     effective: Callable[[str], Effective],
     config: Config,
     load_user: Callable[[], Awaitable[Any]],
+    asking: AbstractContextManager[Any],
 ) -> Visitor | None:
     """Return the visitor if they may read each of *channels*, else None.
 
     A yes is remembered for ``AUTH_CACHE_SECONDS`` for requests at the same door that are alike in
     every header and parameter, in scheme and address, but for the cursor. Then neither the user nor
     ``AUTHORIZE`` is asked, nor who the client is. *address* is the client's own, *headers* the request's
-    by their names in lower case. Raises ``TimeoutError`` when whoever is asked does not answer.
+    by their names in lower case. *asking* is entered while somebody is asked. Raises ``TimeoutError`` when
+    whoever is asked does not answer.
     """
     asked = [(name, effective(name).authorize) for name in channels]
     lasting = config.auth_cache_seconds
@@ -169,8 +172,9 @@ async def authorize(
     now = time.monotonic()
     if lasting and (known := cache.get(key, now)) is not None:
         return known
-    async with asyncio.timeout(ANSWER_SECONDS):
-        visitor = await _ask(request, asked, address=address, config=config, load_user=load_user)
+    with asking:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            visitor = await _ask(request, asked, address=address, config=config, load_user=load_user)
     if visitor is not None and lasting:
         cache.put(key, now + lasting, visitor)
     return visitor

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
+
+from .places import Places
 
 __all__ = ["Connection", "Registry", "registry"]
 
@@ -29,6 +30,7 @@ class Connection:
     client: str | None = None
     user: str | None = None
     key: str | None = None
+    priority: int = 0
     address: str | None = None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     opened: float = field(default_factory=time.monotonic)
@@ -74,7 +76,7 @@ class Registry:
     def __init__(self) -> None:
         self._live: dict[str, Connection] = {}
         self._by_key: dict[str, int] = {}
-        self._staying: dict[str, Connection] = {}  # those not picked to make room, the oldest first
+        self._places: Places[Connection] = Places()
         self._lock = threading.Lock()
         self._released: deque[Connection] = deque()
 
@@ -92,7 +94,8 @@ class Registry:
         with self._lock:
             self._forget()
             if connection.id not in self._live:
-                self._live[connection.id] = self._staying[connection.id] = connection
+                self._live[connection.id] = connection
+                self._places.add(connection)
                 if connection.key is not None:
                     self._by_key[connection.key] = self._by_key.get(connection.key, 0) + 1
         self._settle()
@@ -113,7 +116,7 @@ class Registry:
     def _forget(self) -> None:
         while self._released:
             connection = self._released.popleft()
-            self._staying.pop(connection.id, None)
+            self._places.discard(connection)
             if self._live.pop(connection.id, None) is None or connection.key is None:
                 continue
             left = self._by_key[connection.key] - 1
@@ -123,17 +126,15 @@ class Registry:
                 del self._by_key[connection.key]
 
     @property
-    def staying(self) -> int:
+    def places(self) -> int:
         """How many streams have not been picked to make room."""
-        return len(self._staying)
+        return len(self._places)
 
-    def pick(self, count: int) -> list[Connection]:
-        """Return the *count* streams taken first, each stream once: they are to make room."""
+    def pick(self, newcomer: Connection, *, many: int) -> Connection | None:
+        """Return the stream that is to make room for *newcomer*, each stream once (:class:`Places`)."""
         with self._lock:
             self._forget()
-            picked = list(islice(self._staying.values(), max(0, count)))
-            for connection in picked:
-                del self._staying[connection.id]
+            picked = self._places.pick(newcomer, many=many)
         self._settle()
         return picked
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from random import SystemRandom
 from time import monotonic
@@ -17,7 +18,7 @@ from .connections import Connection
 from .database import ERRORS
 from .exceptions import InvalidChannel, InvalidCursor
 from .hub import Hub
-from .lifecycle import Refusal, node
+from .lifecycle import Crowded, Refusal, node
 from .protocol import wire
 from .protocol.cursor import MAX_CHANNELS, Cursor, format_cursor, parse_cursor
 from .protocol.names import check_channel
@@ -91,7 +92,6 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     refusal = node.refuses(asked.priority, config, finite=finite)
     if refusal is not None:
         return asked.refused(refusal)
-    node.arriving += 1  # whoever comes meanwhile sees that this place is taken
     try:
         visitor = await authorize(
             request,
@@ -102,11 +102,12 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
             effective=asked.effective,
             config=config,
             load_user=request.load_user,
+            asking=nullcontext() if finite else node.arrival(config),
         )
     except (*ERRORS, TimeoutError):
         return asked.refused(node.refuse(Refusal.DATABASE))
-    finally:
-        node.arriving -= 1
+    except Crowded:
+        return asked.refused(node.refuse(Refusal.ARRIVING))
     if visitor is None:
         what = f"channel {asked.channels[0]}" if len(asked.channels) == 1 else "these channels"
         return _words(403, f"You may not read {what}.")
@@ -149,7 +150,7 @@ class _Asked:
             address=self.request.address,
             task=weakref.ref(task) if task is not None else None,
         )
-        refusal = node.admit(connection, self.config)
+        refusal = node.admit(connection, self.priority, self.config, finite=self.finite)
         if refusal is not None:
             return self.refused(refusal)
         stream: Stream | None = None
@@ -181,17 +182,19 @@ class _Asked:
         one, where the channels stand now if this process knows, so that nothing of the wait is lost.
         """
         seconds = self.config.breaker.retry_after_seconds
-        full = why in (Refusal.CAPACITY, Refusal.PRIORITY)
+        full = why in (Refusal.CAPACITY, Refusal.PRIORITY, Refusal.ARRIVING)
         if full and self.request.GET.get("busy") != "stream":
             return _full(seconds)
         wait_ms = seconds * 1000
         if why is Refusal.DATABASE:
             wait_ms = DATABASE_RETRY_MS
         elif why is Refusal.BUDGET:
-            wait_ms = node.wait_ms(fresh=False)
+            shortest = max(self.effective(name).retry.base_ms for name in self.channels)
+            wait_ms = max(shortest, node.wait_ms(fresh=False))
         jitter = RetryLimits(jitter=RetryLimits(**self.config.retry).jitter)
         retry_ms = next_retry(jitter, _rng, at_least_ms=wait_ms)
-        node.sent_away(retry_ms)
+        if why is not Refusal.CLIENT:  # it is counted by the streams that it has
+            node.sent_away(retry_ms)
         return Answer(200, list(STREAM_HEADERS), wire.opening(retry_ms=retry_ms, identifier=self._here()))
 
     def _here(self) -> str | None:

@@ -7,7 +7,8 @@ import resource
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -18,10 +19,11 @@ from .protocol.budget import SocketBudget
 from .protocol.burst import Cause
 from .protocol.retry import RetryLimits
 
-__all__ = ["RESERVE", "Counts", "Node", "Refusal", "capacity", "descriptors", "node"]
+__all__ = ["RESERVE", "Counts", "Crowded", "Node", "Refusal", "capacity", "descriptors", "node"]
 
 RESERVE = 128  # descriptors kept for the database, the layer, logs and the server itself
 MOST = 10_000
+ARRIVING = 1_000  # are asked at a time who they are, or as many as may have a stream
 
 _limit_for = lru_cache(maxsize=256)(limit_for)  # asked twice for each stream, and the same again
 
@@ -33,7 +35,12 @@ class Refusal(enum.StrEnum):
     PRIORITY = "priority"
     BUDGET = "budget"
     CLIENT = "client"
+    ARRIVING = "arriving"
     DATABASE = "database"
+
+
+class Crowded(Exception):
+    """Too many are being asked who they are."""
 
 
 @dataclass(slots=True)
@@ -68,8 +75,8 @@ class Node:
     """The admission of one process.
 
     A request is admitted in two steps, with its authorization between them: :meth:`refuses` costs nothing
-    and keeps a crowd from the database, :meth:`admit` takes the place. Between the two it counts as one
-    of :attr:`arriving`, so that nobody is let in beyond the limit.
+    and keeps a crowd from the database, :meth:`admit` asks again and takes the place. Those between the two
+    (:meth:`arrival`) have a limit of their own, so that whoever has no right to anything keeps no reader out.
     """
 
     def __init__(
@@ -90,7 +97,7 @@ class Node:
         self._state = "serving"
         self._lock = threading.Lock()
         self._ended: deque[Cause] = deque()
-        self._left: deque[int] = deque()
+        self._left: deque[tuple[int, bool | None]] = deque()
         self._stale = False  # somebody came whom the budget has not seen
 
     def state(self, config: Config) -> str:
@@ -132,34 +139,60 @@ class Node:
         self.counts.refused[why] += 1
         return why
 
-    def admit(self, connection: Connection, config: Config) -> Refusal | None:
-        """Take *connection*; return why not if its client has as many streams as it may have."""
+    @contextmanager
+    def arrival(self, config: Config) -> Iterator[None]:
+        """Be one of those who are being asked who they are. Raises :exc:`Crowded`."""
+        if self.arriving >= max(ARRIVING, capacity(config)):
+            raise Crowded
+        self.arriving += 1
+        try:
+            yield
+        finally:
+            self.arriving -= 1
+
+    def admit(
+        self, connection: Connection, priority: int, config: Config, *, finite: bool = False
+    ) -> Refusal | None:
+        """Take *connection*, or return why not; with a budget, let others make room for it.
+
+        *finite* as in :meth:`refuses`: it makes nobody go, and counts for no client.
+        """
+        connection.priority = priority
         key, most = connection.key, config.per_client.max_sockets
-        if key is not None and self.registry.count(key=key) >= most:
-            return self.refuse(Refusal.CLIENT)
+        if not finite:
+            refusal = self.refuses(priority, config)
+            if refusal is not None:
+                return refusal
+            if key is not None and self.registry.count(key=key) >= most:
+                return self.refuse(Refusal.CLIENT)
         self.registry.take(connection)
         self.counts.admitted += 1
         self.counts.most = max(self.counts.most, len(self.registry))
         self._stale = True
         budget = self.budget(config)
-        if budget is not None:
-            for oldest in self.registry.pick(budget.excess(self.registry.staying)):
-                oldest.leave(Cause.BUDGET)
+        if budget is not None and not finite:
+            for _ in range(budget.excess(self.registry.places)):
+                picked = self.registry.pick(connection, many=max(1, most // 2))
+                if picked is not None:
+                    picked.leave(Cause.BUDGET)
         self._settle()
         return None
 
     def sent_away(self, wait_ms: int) -> None:
         """Learn that a client that got no stream was told to come back after *wait_ms*."""
-        self._left.append(wait_ms)
+        self._left.append((wait_ms, None))
         self._settle()
 
-    def ended(self, cause: Cause, *, retry_ms: int) -> None:
+    def ended(self, cause: Cause, *, retry_ms: int, fresh: bool = False) -> None:
         """Learn why a stream has ended, whose client was told to come back after *retry_ms*.
+
+        *fresh*: it had events.
 
         From any thread, and from a finalizer in the middle of anything.
         """
         self._ended.append(cause)
-        self.sent_away(retry_ms)
+        self._left.append((retry_ms, fresh))
+        self._settle()
 
     def wait_ms(self, *, fresh: bool) -> int:
         """Return how long the budget wishes a client to be away, 0 without a budget."""
@@ -175,9 +208,9 @@ class Node:
                     self.counts.ended[self._ended.popleft()] += 1
                 now, budget = self._clock(), self._budget
                 while self._left:
-                    wait_ms = self._left.popleft()
+                    wait_ms, fresh = self._left.popleft()
                     if budget is not None:
-                        budget.sent_away(now, wait_ms / 1000)
+                        budget.sent_away(now, wait_ms / 1000, fresh=fresh)
                 if budget is not None:
                     budget.observe(now, count=len(self.registry), cpu=self._cpu())
             finally:
@@ -185,7 +218,7 @@ class Node:
 
     @property
     def _count(self) -> int:
-        return len(self.registry) + self.arriving
+        return len(self.registry)
 
     def _admits(self, priority: int, config: Config) -> bool:
         limit = _limit_for(

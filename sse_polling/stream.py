@@ -155,7 +155,7 @@ class Stream:
         self._node.registry.release(self.connection)
         if not self._closed:
             self._closed = True
-            self._node.ended(self.cause or Cause.GONE, retry_ms=self._retry_ms)
+            self._node.ended(self.cause or Cause.GONE, retry_ms=self._retry_ms, fresh=self._burst.events > 0)
 
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Yield the burst, each chunk whole blocks or one comment line, and end when it is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,6 +54,7 @@ async def ask(
     loads: list[int] | None = None,
     scope: dict[str, Any] | None = None,
     door: str = "test",
+    asking: Any = None,
 ) -> Any:
     request: Any = SimpleNamespace(user=None, GET=QueryDict(query), headers=headers or {}, scope=scope or {})
 
@@ -71,6 +73,7 @@ async def ask(
         effective=config.effective,
         config=config,
         load_user=load,
+        asking=asking or nullcontext(),
     )
 
 
@@ -193,3 +196,21 @@ async def test_a_changed_authorize_holds_for_channels_that_are_loaded(settings: 
     assert live.effective(get_config()).authorize == "sse_polling.access.public"
     settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.staff"}
     assert live.effective(get_config()).authorize == "sse_polling.access.staff"
+
+
+class _Full:
+    """Somewhere that nobody can be asked."""
+
+    def __enter__(self) -> None:
+        raise RuntimeError("asked")
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+async def test_a_remembered_yes_passes_where_nobody_can_be_asked(settings: Any) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.public"}
+    assert await ask("a") is not None
+    assert await ask("a", asking=_Full()) is not None
+    with pytest.raises(RuntimeError, match="asked"):
+        await ask("b", asking=_Full())

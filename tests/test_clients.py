@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -174,6 +175,7 @@ async def key(*, user: int | None = None, address: str = "1.2.3.4", **headers: s
         effective=config.effective,
         config=config,
         load_user=load,
+        asking=nullcontext(),
     )
     return visitor and visitor.key
 

@@ -154,11 +154,12 @@ def test_those_taken_first_are_picked_first_and_each_once() -> None:
     for each in held:
         registry.take(each)
     registry.release(held[1])
-    assert registry.pick(2) == [held[0], held[2]]
-    assert registry.staying == 1
+    picked = [registry.pick(held[3], many=1) for _ in range(2)]
+    assert picked == [held[0], held[2]]
+    assert registry.places == 1
     registry.take(held[0])  # as a stream does that begins to run
-    assert registry.pick(9) == [held[3]]
-    assert (registry.pick(-1), len(registry)) == ([], 3)
+    assert [registry.pick(held[3], many=1) for _ in range(2)] == [held[3], None]
+    assert len(registry) == 3
 
 
 def test_asking_a_stream_to_leave_whose_loop_is_closed_harms_nobody() -> None:

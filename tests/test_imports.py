@@ -26,6 +26,7 @@ LINES: list[tuple[str, ...]] = [
     ("driver", "gate"),
     ("database",),
     ("history",),
+    ("places",),
     ("connections",),
     ("pauses",),
     ("lifecycle",),

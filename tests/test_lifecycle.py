@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from sse_polling.conf import Config, get_config
 from sse_polling.connections import Connection, Registry
-from sse_polling.lifecycle import Node, Refusal, capacity
+from sse_polling.lifecycle import Crowded, Node, Refusal, capacity
 from sse_polling.protocol.burst import Cause
 
 
@@ -42,7 +43,7 @@ def admit(node: Node, config: Config, count: int, *, priority: int = 0, **fields
     let_in = []
     for _ in range(count):
         one = connection(**fields)
-        if node.refuses(priority, config) is None and node.admit(one, config) is None:
+        if node.refuses(priority, config) is None and node.admit(one, priority, config) is None:
             let_in.append(one)
     return let_in
 
@@ -68,11 +69,24 @@ def test_it_serves_again_some_way_below_the_threshold(node: Node, settings: Any)
     assert dict(node.counts.states) == {"full": 1, "serving": 1}
 
 
-def test_those_who_are_being_asked_who_they_are_have_their_place(node: Node, settings: Any) -> None:
+def test_those_who_are_being_asked_who_they_are_keep_no_reader_out(node: Node, settings: Any) -> None:
     config = configured(settings, MAX_SOCKETS=3, BREAKER={"threshold": 1})
-    admit(node, config, 1)
-    node.arriving = 2
-    assert node.refuses(0, config) is Refusal.CAPACITY
+    with ExitStack() as stack:
+        for _ in range(1000):
+            stack.enter_context(node.arrival(config))
+        assert node.refuses(0, config) is None
+        with pytest.raises(Crowded), node.arrival(config):
+            pass
+    assert node.arriving == 0
+
+
+def test_those_who_were_being_asked_meanwhile_are_not_let_in_beyond_the_limit(
+    node: Node, settings: Any
+) -> None:
+    config = configured(settings, MAX_SOCKETS=3, BREAKER={"threshold": 1})
+    assert all(node.refuses(0, config) is None for _ in range(5))
+    admitted = [node.admit(connection(), 0, config) for _ in range(5)]
+    assert admitted == [None, None, None, Refusal.CAPACITY, Refusal.CAPACITY]
 
 
 def test_a_finite_poll_is_answered_however_full_it_is(node: Node, settings: Any) -> None:
@@ -122,6 +136,43 @@ def test_beyond_it_whoever_was_there_first_makes_room_for_the_next(node: Node, s
     config = configured(settings, BUDGET=100)
     held = admit(node, config, 90)
     assert [each.leaving for each in held] == [Cause.BUDGET] * 5 + [None] * 85
+
+
+def test_the_least_important_make_room_first(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100, CHANNELS=[("vital", {"PRIORITY": 9})])
+    vital = admit(node, config, 50, priority=9)
+    held = admit(node, config, 35)
+    more = admit(node, config, 5, priority=9)
+    assert [each.leaving for each in held] == [Cause.BUDGET] * 5 + [None] * 30
+    assert {each.leaving for each in (*vital, *more)} == {None}
+
+
+def test_a_client_with_many_streams_makes_room_itself(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100, PER_CLIENT={"max_sockets": 20})
+    others = admit(node, config, 75)
+    own = admit(node, config, 10, key="user:1")
+    for _ in range(200):
+        own += (newcomer := admit(node, config, 1, key="user:1"))
+        assert newcomer
+        for each in own:
+            if each.leaving:
+                node.registry.release(each)
+    assert {each.leaving for each in others} == {None}
+
+
+def test_a_client_that_is_refused_for_itself_is_no_crowd(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100, PER_CLIENT={"max_sockets": 1})
+    admit(node, config, 500, key="user:1")
+    node.ended(Cause.GONE, retry_ms=0)
+    assert node.wait_ms(fresh=False) == 250
+
+
+def test_a_finite_poll_makes_nobody_go(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100)
+    held = admit(node, config, 85)
+    for _ in range(50):
+        assert node.admit(connection(), 0, config, finite=True) is None
+    assert {each.leaving for each in held} == {None}
 
 
 def test_when_those_do_not_go_in_time_the_next_are_closed_at_once(node: Node, settings: Any) -> None:

@@ -71,7 +71,7 @@ class SocketBudget:
 
     def admits(self, count: int) -> bool:
         """Tell whether one more stream may stay while *count* are open; else it is closed at once."""
-        return count < max(1, int(MOST_SHARE * self.budget))
+        return count < max(self.places + 1, int(MOST_SHARE * self.budget))
 
     def excess(self, count: int) -> int:
         """Return how many of *count* streams have to make room: those that were opened first."""
@@ -89,8 +89,10 @@ class SocketBudget:
             self._learn(now - since, busy=(cpu - cpu_then) / (now - since))
             self._stepped, self._polls = (now, cpu), 0
 
-    def sent_away(self, now: float, wait_seconds: float) -> None:
-        """Learn that a client was told to come back after *wait_seconds*."""
+    def sent_away(self, now: float, wait_seconds: float, *, fresh: bool | None = None) -> None:
+        """Learn that a client was told to come back after *wait_seconds*; *fresh* as it was asked for."""
+        if fresh is not None:
+            self._weight += 0.01 * ((FRESH if fresh else STALE) - self._weight)
         self._pass(now)
         bucket = math.ceil((now + wait_seconds) / BUCKET_SECONDS)
         self._due[bucket] = self._due.get(bucket, 0) + 1
@@ -103,7 +105,6 @@ class SocketBudget:
         over all stays :attr:`mean_wait`.
         """
         weight = FRESH if fresh else STALE
-        self._weight += 0.01 * (weight - self._weight)
         return min(self.mean_wait * weight / self._weight, self.longest_wait)
 
     def _pass(self, now: float) -> None:

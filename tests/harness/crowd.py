@@ -162,7 +162,7 @@ class Crowd:
 
     def _away(self, number: int, *, fresh: bool) -> None:
         told = self.budget.wait(fresh=fresh) * (1 + JITTER * (2 * self.rng.random() - 1))
-        self.budget.sent_away(self.now, told)
+        self.budget.sent_away(self.now, told, fresh=fresh)
         if self._alive > self.size:
             self._alive -= 1
             return

@@ -100,6 +100,21 @@ def test_a_tiny_budget_holds_too(budget: int) -> None:
     assert mean(simulated.go(30)) <= max(1.0, budget) * 1.05
 
 
+def test_asking_for_a_wait_twice_changes_nothing() -> None:
+    budget = SocketBudget(10)
+    budget.observe(0, count=8, cpu=0)
+    for _ in range(100):
+        budget.sent_away(0, 5)
+    assert len({budget.wait(fresh=True) for _ in range(500)}) == 1
+
+
+def test_a_budget_of_one_lets_the_next_take_the_place() -> None:
+    budget = SocketBudget(1)
+    assert budget.admits(1)
+    assert budget.excess(2) == 1
+    assert not budget.admits(2)
+
+
 def test_latency_falls_as_the_budget_rises() -> None:
     found = []
     for budget in (50, 200, 400, 600):
@@ -145,10 +160,11 @@ def test_who_follows_a_busy_channel_comes_back_sooner_and_the_mean_stays() -> No
     waits = {fresh: [] for fresh in (True, False)}  # type: dict[bool, list[float]]
     for number in range(2000):
         fresh = number % 2 == 0
-        waits[fresh].append(budget.wait(fresh=fresh))
+        waits[fresh].append(budget.wait(fresh=fresh) / budget.mean_wait)
+        budget.sent_away(0, 0, fresh=fresh)
     assert waits[True][-1] < 0.6 * waits[False][-1]
     late = waits[True][-500:] + waits[False][-500:]
-    assert sum(late) / len(late) == pytest.approx(budget.mean_wait, rel=0.05)
+    assert sum(late) / len(late) == pytest.approx(1, rel=0.05)
 
 
 @given(
