@@ -171,7 +171,13 @@ async def _send_stream(
     stream.connection.abort_transport = socket.abort if socket.reachable else None
     if not config.close_socket:
         stream.longest_retry_ms = longest_retry_ms(socket.keep_open(config.keep_alive_seconds))
-    outlet = Outlet(send, socket, config, on_stalled=partial(stream.connection.leave, Cause.STALLED))
+    outlet = Outlet(
+        send,
+        socket,
+        config,
+        on_stalled=partial(stream.connection.leave, Cause.STALLED),
+        is_over=lambda: stream.is_due,
+    )
     # The server tells only through receive() that the client has gone.
     watch = asyncio.get_running_loop().create_task(_until_gone(receive), name="sse_polling-watch")
     watch.add_done_callback(lambda _: stream.connection.leave(Cause.GONE))

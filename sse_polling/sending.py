@@ -2,7 +2,8 @@
 
 What the app has written and the kernel has not taken is memory of this process, and daphne takes any
 amount of it. So a stream writes only while little of its own is waiting, and a socket that takes
-nothing for ``SEND["stall_seconds"]`` is cut. A client with nothing waiting costs no timer and no task.
+nothing for ``SEND["stall_seconds"]`` is cut; so is one that is blocked so long after its burst should
+have been over, however much it takes. A client with nothing waiting costs no timer and no task.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Outlet:
     """What one stream writes to: the server's ``send``, behind a bound on what waits below it.
 
     Make it in the task that writes. Call :meth:`close` at the end: what is still waiting then stays
-    watched until the kernel has it.
+    watched until the kernel has it. *is_over* tells that the burst should have ended by now.
     """
 
     def __init__(
@@ -48,16 +49,19 @@ class Outlet:
         config: Config,
         *,
         on_stalled: Callable[[], Any] | None = None,
+        is_over: Callable[[], bool] | None = None,
         watch: Watch | None = None,
     ) -> None:
         self.level = 0  # bytes that waited at the last look
         self.still = 0.0  # seconds without progress, as far as they were watched
+        self.late = 0.0  # seconds that something waited after the burst should have been over
         self.stalled = False
         self.sending = False
         self.room: asyncio.Future[None] | None = None
         self.limits = config.send
         self._send = send
         self._on_stalled = on_stalled
+        self._is_over = is_over
         self._socket = socket
         self._heartbeat_seconds = config.heartbeat_seconds
         self._watch = watch if watch is not None else Watch.current()
@@ -143,6 +147,8 @@ class Outlet:
         self.level = pending or 0
         self._moves += moved
         self.still = 0.0 if moved or not self.is_busy else self.still + seconds
+        if self.is_busy and self._is_over is not None and self._is_over():
+            self.late += seconds
 
     @property
     def is_busy(self) -> bool:
@@ -234,7 +240,7 @@ class Watch:
         self.total -= outlet.level
         outlet.level = 0
         self.stalled += 1
-        logger.info("sse_polling cuts a socket that takes nothing (%s so far)", self.stalled)
+        logger.info("sse_polling cuts a socket that takes too little (%s so far)", self.stalled)
         outlet.cut()
 
     def _arm(self, *, soon: bool) -> None:
@@ -251,7 +257,7 @@ class Watch:
                 outlet.look(step)
             self.total = sum(outlet.level for outlet in outlets)
             for outlet in outlets:
-                if outlet.still >= outlet.limits.stall_seconds:
+                if max(outlet.still, outlet.late) >= outlet.limits.stall_seconds:
                     self.evict(outlet)
             self._relieve(outlets)
             for outlet in outlets:

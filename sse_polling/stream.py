@@ -6,7 +6,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -40,6 +40,14 @@ class _Reader:
 
     live: LiveChannel
     position: Position
+
+
+def _wake(loop: asyncio.AbstractEventLoop, waiter: Waiter) -> None:
+    """Set *waiter*, of *loop*, from any thread. Raises ``RuntimeError`` when the loop is closed."""
+    if asyncio._get_running_loop() is loop:
+        waiter.set()
+    else:
+        loop.call_soon_threadsafe(waiter.set)
 
 
 async def open_stream(
@@ -125,21 +133,15 @@ class Stream:
         self._away = False
         effective = [reader.live.effective(config) for reader in readers]
         limits = BurstLimits.strictest(each.burst for each in effective)
-        if finite:
-            limits = BurstLimits(
-                max_events=limits.max_events,
-                max_bytes=limits.max_bytes,
-                max_seconds=limits.max_seconds,
-                linger_seconds=0,
-                hold_seconds=0,
-            )
+        if finite or connection.passing:
+            limits = replace(limits, linger_seconds=0, hold_seconds=0)
         self._retry = RetryLimits.strictest(each.retry for each in effective)
         # A poll that cannot wait reads the database: it comes no sooner than one that does not want to.
         least_ms = PRESETS["reclaim"].retry.base_ms
         self._least_ms = max(self._retry.base_ms, least_ms) if finite else 0
         self._burst = Burst(limits, now=connection.opened)
         connection.cursor = self.cursor
-        connection.on_leave = partial(hub.loop.call_soon_threadsafe, waiter.set)
+        connection.on_leave = partial(_wake, hub.loop, waiter)
 
     @property
     def cursor(self) -> str:
@@ -147,6 +149,12 @@ class Stream:
         if self._several:
             return format_cursor((reader.live.name, reader.position) for reader in self._readers)
         return str(self._readers[0].position)
+
+    @property
+    def is_due(self) -> bool:
+        """True once the burst should be over, though a client that reads slowly may keep it at a chunk."""
+        latest = self._burst.opened + self._burst.limits.max_seconds
+        return self.connection.leaving is not None or self._clock() >= latest
 
     def close(self) -> None:
         """Give back everything the stream took. Idempotent, from any thread."""

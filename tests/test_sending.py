@@ -16,7 +16,8 @@ from sse_polling.transport import Socket
 
 from .timeless import Timeless, timeless
 
-LIMITS = SendLimits(stall_seconds=10, buffer_bytes=1000, total_bytes=100_000)
+STALL = 10
+LIMITS = SendLimits(stall_seconds=STALL, buffer_bytes=1000, total_bytes=100_000)
 
 
 class FakeSocket(Socket):
@@ -82,13 +83,18 @@ class Stream:
         self.socket = socket
         self.config = Config(send=limits)
         self.left: list[str] = []
+        self.over = False
         self.outlet: Outlet | None = None
 
     async def write(self, *chunks: bytes, close: bool = True) -> None:
         outlet = self.outlet
         if outlet is None:
             outlet = self.outlet = Outlet(
-                self.socket.send, self.socket, self.config, on_stalled=lambda: self.left.append("stalled")
+                self.socket.send,
+                self.socket,
+                self.config,
+                on_stalled=lambda: self.left.append("stalled"),
+                is_over=lambda: self.over,
             )
         try:
             for chunk in chunks:
@@ -212,6 +218,27 @@ def test_a_client_that_takes_a_little_is_left_alone(time: Timeless, shows: bool)
         socket.take(1)
     assert not socket.aborted
     assert not task.done()
+
+
+@pytest.mark.parametrize("blocks", ["the app waits", "send waits"])
+def test_a_trickle_does_not_keep_a_burst_that_should_be_over(time: Timeless, blocks: str) -> None:
+    socket = FakeSocket()
+    socket.blocked = asyncio.Event() if blocks == "send waits" else None
+    stream = Stream(time, socket)
+    task = stream.start(*[b"x" * 900] * 2)
+    for _ in range(3 * STALL):
+        time.advance(1)
+        socket.take(1)
+    assert not socket.aborted
+    stream.over = True
+    for _ in range(STALL - 1):
+        time.advance(1)
+        socket.take(1)
+    assert not socket.aborted
+    time.advance(2)
+    assert socket.aborted
+    assert isinstance(task.exception(), Stalled)
+    assert stream.left == ["stalled"]
 
 
 def test_a_send_that_blocks_is_noticed_and_its_socket_cut(time: Timeless) -> None:

@@ -311,6 +311,17 @@ def test_drain_ends_it_at_a_frames_edge_and_says_close(time: Timeless, hub: Hub)
     assert reader.messages == [Message("close", "pool_draining", "-.0.-")]
 
 
+def test_it_tells_whoever_writes_that_it_should_be_over(time: Timeless, hub: Hub) -> None:
+    asked, long = Reader(time, hub, "a"), Reader(time, hub, "a")
+    assert asked.stream is not None
+    assert long.stream is not None
+    assert not asked.stream.is_due
+    asked.connection.leave(Cause.BUDGET)
+    assert asked.stream.is_due
+    time.advance(30)  # BURST["max_seconds"]
+    assert long.stream.is_due
+
+
 def test_a_client_that_has_gone_is_sent_nothing_more(time: Timeless, hub: Hub) -> None:
     reader = Reader(time, hub, "a").read()
     reader.connection.leave(Cause.GONE)
