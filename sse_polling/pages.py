@@ -19,8 +19,9 @@ FRESH_SECONDS = 0.5  # a page that others keep alive is not used for longer: a b
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """What was stored from *begin* on when it was asked for, of one life."""
+    """What was stored from *begin* on when it was asked for, of one life: the channel's reading *number*."""
 
+    number: int
     life: str
     begin: int
     read: float
@@ -46,30 +47,36 @@ class Pages:
     place, or a little further on, take what the first of them was given.
     """
 
-    __slots__ = ("_lock", "_page", "_waiting")
+    __slots__ = ("_begun", "_lock", "_page", "_waiting")
 
     def __init__(self) -> None:
+        self._begun = 0
         self._lock = asyncio.Lock()
         self._page: _Page | None = None
         self._waiting = 0
 
     async def read(
-        self, state: ChannelState, sequence: int, *, limit: int, among: asyncio.Semaphore
+        self, state: ChannelState, sequence: int, *, limit: int, newer: bool, among: asyncio.Semaphore
     ) -> Sequence[Entry]:
         """Return the stored events from *sequence* on, itself included: about *limit*, one at least.
 
-        *among* bounds the readings of all channels. Database errors pass.
+        *newer*: only of a reading that begins after this call, others' or its own; an older one lacks what
+        was committed since. *among* bounds the readings of all channels. Database errors pass.
         """
+        begun = self._begun
         self._waiting += 1
         try:
             async with self._lock:
                 now = asyncio.get_running_loop().time()
-                found = self._page.after(state.life, sequence, now=now) if self._page is not None else None
+                found, page = None, self._page
+                if page is not None and (page.number > begun or not newer):
+                    found = page.after(state.life, sequence, now=now)
                 if found is None:
                     async with among:
+                        self._begun = number = self._begun + 1
                         rows = await run(history.replay, state, sequence, limit=limit)
                     found = [Entry.of(row) for row in rows]
-                    self._page = _Page(state.life, sequence, now, found)
+                    self._page = _Page(number, state.life, sequence, now, found)
                 return found
         finally:
             self._waiting -= 1

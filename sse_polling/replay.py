@@ -20,6 +20,7 @@ from .protocol.tail import Entry, Tail
 __all__ = ["Batch", "at_end", "at_hand", "earliest", "next_batch"]
 
 FIRST_ROWS = 32  # rows of a channel whose events may be of any size
+MOST_LOOKS = 4  # at the database, by one call: more often only while what this process knows is replaced
 TRIMMED = "trimmed"
 RESET = "reset"
 
@@ -41,6 +42,7 @@ async def next_batch(
     after an event that ends the burst. Database errors pass.
     """
     judged = False
+    looks = 0
     while True:
         state, tail = live.state, live.tail
         nowhere = position.life == NOWHERE.life
@@ -59,8 +61,12 @@ async def next_batch(
                 batch = await _from_database(
                     hub, live, here, judged=judged, max_events=max_events, max_bytes=max_bytes
                 )
+                looks += 1
                 if batch is not None:
-                    return batch
+                    # Without items the tail is another by now: look again, or when its wake comes.
+                    if batch.items or looks == MOST_LOOKS:
+                        return batch
+                    continue
             if judged and not nowhere:
                 # Neither this process nor the primary knows such a position: another life.
                 return _reset(live, position, await earliest(live))
@@ -88,15 +94,21 @@ async def at_end(hub: Hub, live: LiveChannel, position: Position) -> bool:
 
 async def earliest(live: LiveChannel) -> Position:
     """Return the position just before the first retained event."""
-    state, tail = live.state, live.tail
-    if state is None or tail is None:
-        return NOWHERE
-    if tail.base == 0:
-        return Position(state.life, 0, NOWHERE.tag)
-    first = await run(history.first_sequence, state)
-    if first is None or first > tail.head:
-        return live.position.from_now
-    return Position(state.life, first - 1, NOWHERE.tag)
+    looks = 0
+    while True:
+        # What is known before the database is asked: events that come meanwhile may not be in its answer.
+        state, tail, known = live.state, live.tail, live.position
+        if state is None or tail is None:
+            return NOWHERE
+        if tail.base == 0:
+            return Position(state.life, 0, NOWHERE.tag)
+        first = await run(history.first_sequence, state)
+        looks += 1
+        if live.position.life != state.life and looks < MOST_LOOKS:
+            continue
+        if first is None or first > known.sequence:
+            return known.from_now
+        return Position(state.life, first - 1, NOWHERE.tag)
 
 
 def _fits(state: history.ChannelState, tail: Tail, position: Position) -> bool:
@@ -117,13 +129,15 @@ async def _from_database(
     """Return the batch for a reader behind the tail; None if its tag is not that of the stored event.
 
     None also if nothing is stored between it and a tail that is not *judged*: of another history, maybe.
+    A batch without items if nothing was stored and the tail is another by now: look again.
     """
-    state = live.state
-    if state is None:
+    state, tail, known = live.state, live.tail, live.position
+    if state is None or tail is None:
         return None
-    limit = min(max_events, _rows_for(live.tail, max_bytes))
+    limit = min(max_events, _rows_for(tail, max_bytes))
     # Not all threads are for replays: who is behind on one channel does not delay what the hub reads for all.
-    stored = await live.pages.read(state, position.sequence, limit=limit, among=hub.replays)
+    # That nothing is stored is said only by a reading that is newer than what is known here.
+    stored = await live.pages.read(state, position.sequence, limit=limit, newer=judged, among=hub.replays)
     if live.state is None or live.tail is None or live.state.life != state.life:
         return None
     if stored and stored[0].event.sequence == position.sequence:
@@ -131,16 +145,17 @@ async def _from_database(
             return None
         stored = stored[1:]
     # What lies beyond this process's head was committed, but the tail will bring it in order.
-    known = [entry for entry in stored if entry.event.sequence <= live.tail.head]
-    if not known and not judged:
+    entries = [entry for entry in stored if entry.event.sequence <= live.tail.head]
+    if entries:
+        return _placed(live, position, entries, max_events=max_events, max_bytes=max_bytes)
+    if not judged:
         return None
-    if not known:
-        # All up to the tail is gone; the tail itself may still hold what the table does not.
-        base = Position(state.life, live.tail.base, live.tail.tag_at(live.tail.base))
-        if base.sequence <= position.sequence:
-            return Batch(position)
-        return Batch(base, [_trimmed(live, position.sequence + 1, base)])
-    return _placed(live, position, known, max_events=max_events, max_bytes=max_bytes)
+    if live.tail is not tail:
+        return Batch(position)
+    # All that was known is gone; the tail itself may still hold what the table does not. What came while
+    # the database was asked may be stored, and the tail may have run past it.
+    base = Position(state.life, tail.base, tail.tag_at(tail.base)) if tail.base < known.sequence else known
+    return Batch(base, [_trimmed(live, position.sequence + 1, base)])
 
 
 def _rows_for(tail: Tail | None, max_bytes: int) -> int:

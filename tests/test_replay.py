@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from sse_polling.models import Channel, Event
 from sse_polling.protocol.cursor import NOWHERE, Position
 from sse_polling.protocol.event import Gap, StoredEvent
 from sse_polling.protocol.tail import Entry
-from sse_polling.replay import Batch, at_end, earliest, next_batch
+from sse_polling.replay import MOST_LOOKS, Batch, at_end, earliest, next_batch
 from tests.timeless import Timeless, timeless
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -273,6 +273,122 @@ def test_a_hole_that_was_made_behind_the_apps_back_is_told(time: Timeless, hub: 
     stored = events(20)
     Event.objects.filter(sequence__in=[7, 8]).delete()
     assert shown(batch(time, hub, stored[4].position, max_events=4)) == ["6", (7, 8, "trimmed"), "9", "10"]
+
+
+# What comes while the database is asked
+
+
+def while_asked(time: Timeless, act: Callable[[], object]) -> None:
+    """Let the one query that is on its way look now, and its answer arrive once *act* is done."""
+    time.settle()
+    (held,) = time.jobs
+    time.look()
+    time.jobs.clear()
+    time.slow = False
+    act()
+    time.settle()
+    time.slow = True
+    time.jobs.append(held)
+    time.arrive()
+
+
+def grown(time: Timeless, hub: Hub, live: LiveChannel, counts: list[int]) -> None:
+    """Let the channel grow by so many events at a time, each time known to this process."""
+    for count in counts:
+        events(count, live.head + 1)
+        time.run(hub.refresh(live))
+
+
+@pytest.mark.parametrize("counts", [[10], [1] * 10, [2, 2, 6], [9, 1]])
+def test_events_that_come_while_the_database_is_asked_are_in_no_gap(
+    time: Timeless, hub: Hub, counts: list[int]
+) -> None:
+    """The tail runs past them before the answer is there, in which nothing was stored."""
+    stored = events(10)
+    live = opened(time, hub)
+    trim(11)
+    time.slow = True
+    task = time.start(next_batch(hub, live, stored[4].position, max_events=100, max_bytes=10**6))
+    time.arrive()  # nothing is stored: this process asks whether it knows the right history
+    time.arrive()
+    while_asked(time, lambda: grown(time, hub, live, counts))
+    time.slow = False
+    found = time.run(task)
+    assert shown(found)[0] == (6, 10, "trimmed")
+    rest = batch(time, hub, found.after)
+    assert [each for each in shown(found) + shown(rest) if isinstance(each, str)][-10:] == [
+        f"{number}" for number in range(11, 21)
+    ]
+
+
+def test_a_reading_of_others_that_is_older_than_what_is_known_makes_no_gap(time: Timeless, hub: Hub) -> None:
+    stored = events(10)
+    live = opened(time, hub)
+    trim(11)
+    time.slow = True
+    one = time.start(next_batch(hub, live, stored[4].position, max_events=100, max_bytes=10**6))
+    time.arrive()  # nothing is stored: it waits for a reading of the channel
+    other = time.start(next_batch(hub, live, stored[4].position, max_events=100, max_bytes=10**6))
+    time.look(1)  # the other's, of what follows 5: nothing yet
+    events(10, 11)
+    time.arrive(0)  # the channel, up to 20
+    assert live.head == 20
+    time.arrive(0)
+    time.slow = False
+    for found in (time.run(one), time.run(other)):
+        assert shown(found) == [(6, 10, "trimmed"), *(f"{number}" for number in range(11, 21))]
+
+
+def test_a_tail_that_is_replaced_all_the_time_leaves_a_reader_where_it_is(time: Timeless, hub: Hub) -> None:
+    stored = events(10)
+    live = opened(time, hub)
+    trim(11)
+    time.slow = True
+    task = time.start(next_batch(hub, live, stored[4].position, max_events=100, max_bytes=10**6))
+    time.arrive()
+    time.arrive()
+
+    def replace() -> None:
+        grown(time, hub, live, [10])
+        Event.objects.all().delete()
+
+    for _ in range(MOST_LOOKS - 1):
+        while_asked(time, replace)
+    time.slow = False
+    assert time.run(task) == Batch(stored[4].position)
+    assert shown(batch(time, hub, stored[4].position)) == [(6, live.head - 3, "trimmed")]
+
+
+@pytest.mark.parametrize("counts", [[10], [1] * 10])
+def test_earliest_is_before_the_events_that_come_while_the_database_is_asked(
+    time: Timeless, hub: Hub, counts: list[int]
+) -> None:
+    events(10)
+    live = opened(time, hub)
+    trim(11)
+    time.slow = True
+    task = time.start(earliest(live))
+    while_asked(time, lambda: grown(time, hub, live, counts))
+    time.slow = False
+    position = time.run(task)
+    assert position.sequence == 10
+    assert shown(batch(time, hub, position)) == [f"{number}" for number in range(11, 21)]
+
+
+def test_earliest_is_of_the_life_that_begins_while_the_database_is_asked(time: Timeless, hub: Hub) -> None:
+    events(10)
+    live = opened(time, hub)
+    time.slow = True
+    task = time.start(earliest(live))
+
+    def begin_anew() -> None:
+        list(history.erase("a"))
+        publish_many("a", ["x", "y"])
+        time.run(hub.refresh(live))
+
+    while_asked(time, begin_anew)
+    time.slow = False
+    assert shown(batch(time, hub, time.run(task))) == ["x", "y"]
 
 
 # Resets
