@@ -23,6 +23,7 @@ class Connection:
     """One open stream, as operators see it. *opened* is a monotonic clock's seconds.
 
     *key* is the name that the client's streams are counted by, None where nothing tells it from others.
+    *passing*: it has no place in the socket budget, sends what there is and ends.
     """
 
     channels: tuple[str, ...]
@@ -34,6 +35,7 @@ class Connection:
     address: str | None = None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     opened: float = field(default_factory=time.monotonic)
+    passing: bool = False
     cursor: str = ""
     events: int = 0
     bytes: int = 0
@@ -130,11 +132,11 @@ class Registry:
         """How many streams have not been picked to make room."""
         return len(self._places)
 
-    def pick(self, newcomer: Connection, *, many: int) -> Connection | None:
-        """Return the stream that is to make room for *newcomer*, each stream once (:class:`Places`)."""
+    def pick(self, newcomer: Connection, *, many: int, before: float) -> Connection | None:
+        """Return the stream that gives its place up for *newcomer*'s sake (:meth:`Places.pick`)."""
         with self._lock:
             self._forget()
-            picked = self._places.pick(newcomer, many=many)
+            picked = self._places.pick(newcomer, many=many, before=before)
         self._settle()
         return picked
 

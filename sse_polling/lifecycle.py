@@ -14,8 +14,10 @@ from functools import lru_cache
 
 from .conf import Config
 from .connections import Connection, Registry, registry
+from .flushing import Flushing
+from .kept import Kept
 from .protocol.breaker import Breaker, limit_for
-from .protocol.budget import SocketBudget
+from .protocol.budget import HELD_SECONDS, SocketBudget
 from .protocol.burst import Cause
 from .protocol.retry import RetryLimits
 
@@ -23,6 +25,7 @@ __all__ = ["RESERVE", "Counts", "Crowded", "Node", "Refusal", "capacity", "descr
 
 RESERVE = 128  # descriptors kept for the database, the layer, logs and the server itself
 MOST = 10_000
+KEPT_SHARE = 0.75  # of what the breaker lets in: below the fifth earlier of the least important streams
 ARRIVING = 1_000  # are asked at a time who they are, or as many as may have a stream
 
 _limit_for = lru_cache(maxsize=256)(limit_for)  # asked twice for each stream, and the same again
@@ -87,6 +90,8 @@ class Node:
         cpu: Callable[[], float] = time.process_time,
     ) -> None:
         self.registry = registry
+        self.flushing = Flushing()
+        self.kept = Kept(clock)
         self.arriving = 0
         self.counts = Counts()
         self._clock = clock
@@ -163,7 +168,7 @@ class Node:
             refusal = self.refuses(priority, config)
             if refusal is not None:
                 return refusal
-            if key is not None and self.registry.count(key=key) >= most:
+            if key is not None and self.registry.count(key=key) + self.flushing.count(key=key) >= most:
                 return self.refuse(Refusal.CLIENT)
         self.registry.take(connection)
         self.counts.admitted += 1
@@ -171,9 +176,12 @@ class Node:
         self._stale = True
         budget = self.budget(config)
         if budget is not None and not finite:
+            before = self._clock() - HELD_SECONDS
             for _ in range(budget.excess(self.registry.places)):
-                picked = self.registry.pick(connection, many=max(1, most // 2))
-                if picked is not None:
+                picked = self.registry.pick(connection, many=max(1, most // 2), before=before)
+                if picked is connection:
+                    connection.passing = True
+                elif picked is not None:
                     picked.leave(Cause.BUDGET)
         self._settle()
         return None
@@ -217,8 +225,26 @@ class Node:
                 self._lock.release()
 
     @property
+    def sockets(self) -> int:
+        """How many sockets streams hold: the open ones, and those that are over and not flushed."""
+        return len(self.registry) + len(self.flushing)
+
+    @property
     def _count(self) -> int:
-        return len(self.registry)
+        return self.sockets + len(self.kept)
+
+    def keeps(self, config: Config) -> bool:
+        """Tell whether an open stream's socket may stay for the client's next poll.
+
+        With a budget while all sockets fit its places, without one in three quarters of what the breaker
+        lets in: else idle ones would have the least important streams refused.
+        """
+        budget = self.budget(config)
+        if budget is not None:
+            most = budget.places
+        else:
+            most = int(KEPT_SHARE * config.breaker.threshold * capacity(config))
+        return self._count + self.kept.guessed + self.arriving <= most
 
     def _admits(self, priority: int, config: Config) -> bool:
         limit = _limit_for(

@@ -9,12 +9,14 @@ __all__ = ["Places"]
 
 
 class Holder(Protocol):
-    """A stream. *key*: its client, if it is known. The lowest *priority* makes room first."""
+    """A stream. *key*: its client, if it is known. *opened*: a monotonic clock's seconds."""
 
     @property
     def id(self) -> Hashable: ...
     @property
     def key(self) -> str | None: ...
+    @property
+    def opened(self) -> float: ...
     @property
     def priority(self) -> int: ...
 
@@ -56,16 +58,18 @@ class Places(Generic[T]):
             if not own:
                 del self._by_key[holder.key]
 
-    def pick(self, newcomer: T, *, many: int) -> T | None:
-        """Take the place of one stream for *newcomer*, and return that stream.
+    def pick(self, newcomer: T, *, many: int, before: float) -> T | None:
+        """Take a place away for the sake of *newcomer*, which has one, and return the stream that had it.
 
-        A client that holds *many* makes room itself: it takes nobody else's place. Else it is the oldest of
-        the least important streams, which may be the newcomer.
+        It is the oldest of the least important streams, if it was opened *before* then or matters less than
+        the newcomer; else the newcomer gets no place. A client that holds *many* takes one of its own.
         """
         own = self._by_key.get(newcomer.key, {}) if newcomer.key is not None else {}
         if len(own) < many:
             own = self._by_priority[min(self._by_priority)] if self._by_priority else {}
         picked = next(iter(own.values()), None)
+        if picked is not None and picked.opened > before and picked.priority >= newcomer.priority:
+            picked = newcomer
         if picked is not None:
             self.discard(picked)
         return picked

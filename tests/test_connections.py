@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -154,11 +155,12 @@ def test_those_taken_first_are_picked_first_and_each_once() -> None:
     for each in held:
         registry.take(each)
     registry.release(held[1])
-    picked = [registry.pick(held[3], many=1) for _ in range(2)]
+    later = time.monotonic() + 1
+    picked = [registry.pick(held[3], many=1, before=later) for _ in range(2)]
     assert picked == [held[0], held[2]]
     assert registry.places == 1
     registry.take(held[0])  # as a stream does that begins to run
-    assert [registry.pick(held[3], many=1) for _ in range(2)] == [held[3], None]
+    assert [registry.pick(held[3], many=1, before=later) for _ in range(2)] == [held[3], None]
     assert len(registry) == 3
 
 

@@ -28,6 +28,7 @@ LINES: list[tuple[str, ...]] = [
     ("history",),
     ("places",),
     ("connections",),
+    ("flushing", "kept"),
     ("pauses",),
     ("lifecycle",),
     ("supervisor",),

@@ -39,7 +39,8 @@ def connection(**fields: Any) -> Connection:
 
 
 def admit(node: Node, config: Config, count: int, *, priority: int = 0, **fields: Any) -> list[Connection]:
-    """Let *count* clients come, and return those who were let in."""
+    """Let *count* clients come, and return those who were let in; they have had their place for a while."""
+    fields.setdefault("opened", node._clock() - 10)
     let_in = []
     for _ in range(count):
         one = connection(**fields)
@@ -136,6 +137,24 @@ def test_beyond_it_whoever_was_there_first_makes_room_for_the_next(node: Node, s
     config = configured(settings, BUDGET=100)
     held = admit(node, config, 90)
     assert [each.leaving for each in held] == [Cause.BUDGET] * 5 + [None] * 85
+
+
+def test_who_has_a_place_keeps_it_for_a_while_and_the_next_only_passes(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100)
+    held = admit(node, config, 85, opened=node._clock() - 4)
+    (passing,) = admit(node, config, 1, opened=node._clock())
+    assert {each.leaving for each in (*held, passing)} == {None}
+    assert passing.passing
+    assert not any(each.passing for each in held)
+    assert node.registry.places == 85
+
+
+def test_a_more_important_one_takes_a_place_at_once(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100, CHANNELS=[("vital", {"PRIORITY": 9})])
+    held = admit(node, config, 85, opened=node._clock())
+    (vital,) = admit(node, config, 1, priority=9, opened=node._clock())
+    assert [each.leaving for each in held] == [Cause.BUDGET] + [None] * 84
+    assert not vital.passing
 
 
 def test_the_least_important_make_room_first(node: Node, settings: Any) -> None:

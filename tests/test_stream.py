@@ -311,6 +311,20 @@ def test_drain_ends_it_at_a_frames_edge_and_says_close(time: Timeless, hub: Hub)
     assert reader.messages == [Message("close", "pool_draining", "-.0.-")]
 
 
+def test_making_room_ends_it_as_quietly_as_any_burst(time: Timeless, hub: Hub) -> None:
+    publish("a", "x")
+    reader = Reader(time, hub, "a", at="earliest").read()
+    time.settle()
+    publish("a", "y")
+    reader.connection.leave(Cause.BUDGET)
+    hub.wake(Wake("a", Channel.objects.get().life, 2))
+    time.settle()
+    assert reader.cause is Cause.BUDGET
+    assert {message.type for message in reader.messages} == {"message"}
+    resumed = Reader(time, hub, "a", at=reader.parser.last_event_id).through()
+    assert reader.data + resumed.data == ["x", "y"]
+
+
 def test_it_tells_whoever_writes_that_it_should_be_over(time: Timeless, hub: Hub) -> None:
     asked, long = Reader(time, hub, "a"), Reader(time, hub, "a")
     assert asked.stream is not None

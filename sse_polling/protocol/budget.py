@@ -2,12 +2,13 @@
 
 The budget is a row of places. While the crowd fits, streams are held as the `live` preset holds them. When
 the places are taken, whoever comes takes that of the stream that has been open longest: it ends with its
-burst, and its client is away for a while. So the sockets stay at the target whatever the crowd does, and
-everyone is open for as long as everyone else: with N clients, T places and a wait of w seconds that is
-T w / (N - T).
+burst, and its client is away for a while. To be held for a moment only costs more than it brings, so a
+stream keeps its place for 5 s at least; who comes meanwhile is sent what there is, as by `reclaim`. So the
+sockets stay at the target whatever the crowd does, and with N clients and T places a share of T / N is open
+at any time, everyone in turn.
 
 What is left to choose is the wait. It slides from `live`'s 0.25 s to the 2 s of `reclaim` as the share of
-the crowd that fits goes down, and further where so many polls would use more than half a core; how many
+the crowd that fits goes down, and further where so many polls would use more than most of a core; how many
 polls a second that is, is learned. The crowd is those who are open and those who were sent away and are
 not due yet.
 """
@@ -16,12 +17,13 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["MOST_SHARE", "SocketBudget"]
+__all__ = ["HELD_SECONDS", "MOST_SHARE", "SocketBudget"]
 
 TARGET = 0.85  # of the budget: the places
 MOST_SHARE = 1.25  # of the budget: above it a new stream is closed at once
+HELD_SECONDS = 5.0  # a stream that has a place keeps it for so long
 LIVE_WAIT, RECLAIM_WAIT = 0.25, 2.0
-BUSY = 0.5  # of a core: more, and clients are to come less often
+BUSY = 0.7  # of a core: more, and clients are to come less often
 FIRST_RATE = 1000.0  # polls a second that are thought affordable before anything was measured
 SLOWEST, FASTEST = 1.0, 1e6
 STEP_SECONDS = 0.25

@@ -11,15 +11,14 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from random import Random
 
-from sse_polling.protocol.budget import SocketBudget
+from sse_polling.protocol.budget import HELD_SECONDS, SocketBudget
 
 __all__ = ["Crowd", "Sample", "quantiles"]
 
 JITTER = 0.3
-HELD_SECONDS = 30.0  # the longest burst of the preset `live`
+LONGEST_SECONDS = 30.0  # the longest burst of the preset `live`
 SECOND_OF_EVENTS = 0.05  # the fan-out is charged in slices of so many seconds
 
 
@@ -41,13 +40,15 @@ class Sample:
 class Crowd:
     """Clients that follow the rules, but for *wait_of*: what a client makes of the wait it was told.
 
-    *poll_seconds* and *event_seconds*: the processor time of a request, and of one event to one client.
+    *poll_seconds*, *hold_seconds* and *event_seconds*: the processor time of a request, what it costs more
+    to hold it, and that of one event to one held client.
     *events*: how many events a client's channel has a second.
     """
 
     budget: SocketBudget
     rng: Random = field(default_factory=lambda: Random(1))
     poll_seconds: float = 0.0004
+    hold_seconds: float = 0.0001
     event_seconds: float = 0.00004
     events: float = 1.0
     wait_of: Callable[[float], float] = lambda told: told
@@ -141,10 +142,15 @@ class Crowd:
             return 1
         self._open[number] = self.now
         self._observe()
-        self._ends[number] = end = self.now + HELD_SECONDS
-        self._push(end, "end", number)
-        for oldest in list(islice(self._open, self.budget.excess(len(self._open)))):
+        for _ in range(self.budget.excess(len(self._open))):
+            oldest, since = next(iter(self._open.items()))
+            if self.now - since < HELD_SECONDS:  # who has a place keeps it: this one passes
+                self._end(number)
+                return 0
             self._end(oldest)
+        self._work(self.hold_seconds)
+        self._ends[number] = end = self.now + LONGEST_SECONDS
+        self._push(end, "end", number)
         return 0
 
     def _end(self, number: int, *, comes_back: bool = True) -> None:
