@@ -23,7 +23,8 @@ from .served import APPLICATIONS, Door, Served, eventually
 
 logger = logging.getLogger(__name__)
 
-INPUTS = 10_000
+#: One costs several times as much through Django's own handler, which gets half of them.
+INPUTS = {"mount": 10_000, "view": 5_000}
 AT_ONCE = 24
 REFUSALS = {400, 403, 404, 405}
 #: What an HTTP server may say by itself about a request that is too long, or of another kind.
@@ -126,7 +127,7 @@ async def test_hostile_inputs_are_answered_in_words_and_nothing_is_stored(
         cursors = [cursor for name in channels for cursor in shell.publish(name, "a", "b", "c")]
         stored = shell.run(COUNTS)
         source = Hostility(f"{door} {kind}", channels=channels, cursors=cursors)
-        inputs = (next(source) for _ in range(INPUTS))
+        inputs = (next(source) for _ in range(INPUTS[door]))
         seen: Counter[tuple[str, int]] = Counter()
 
         async def attack() -> None:
@@ -139,8 +140,10 @@ async def test_hostile_inputs_are_answered_in_words_and_nothing_is_stored(
             for _ in range(AT_ONCE):
                 group.create_task(attack())
 
-        logger.info("%s inputs at the %s of %s cost it %.1f s", INPUTS, door, kind, server.cpu_seconds())
-        assert seen.total() == INPUTS
+        logger.info(
+            "%s inputs at the %s of %s cost it %.1f s", INPUTS[door], door, kind, server.cpu_seconds()
+        )
+        assert seen.total() == INPUTS[door]
         # They reach what they are meant for: the app says no in each of its ways, and sometimes yes.
         by_status: Counter[int] = Counter()
         for (_, status), count in seen.items():
