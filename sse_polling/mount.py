@@ -26,6 +26,7 @@ from . import views
 from .access import Nobody, session_user
 from .conf import get_config
 from .door import Answer, answer, bad_request, method_not_allowed
+from .lifecycle import node
 from .protocol.burst import Cause
 from .protocol.names import RESERVED_NAMES
 from .sending import Outlet, Stalled
@@ -144,13 +145,20 @@ class _MountRequest:
 
 async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -> None:
     config = get_config()
-    close = config.close_socket
     socket = find_socket(send, scope)
-    if close:
+    if socket.owner is not None:
+        node.kept.discard(socket.owner)
+    try:
+        given = await _answer(scope, receive, send, names)
+    except BaseException:
         socket.close_when_done()
-    given = await _answer(scope, receive, send, names)
+        raise
+    # Refusals close too: a crowd of those who are sent away would hold what they were refused.
+    keep = not config.close_socket and given.stream is not None and node.keeps(config)
+    if not keep:
+        socket.close_when_done()
     headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in given.headers]
-    if close and scope.get("http_version", "1.1") in ("1.0", "1.1"):
+    if not keep and scope.get("http_version", "1.1") in ("1.0", "1.1"):
         headers.append((b"connection", b"close"))
     if given.stream is None:
         if given.status != 204:
@@ -158,10 +166,18 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -
         await send({"type": "http.response.start", "status": given.status, "headers": headers})
         await send({"type": "http.response.body", "body": given.body})
         return
+    if keep:
+        window = socket.keep_open(config.keep_alive_seconds)
+        given.stream.longest_retry_ms = longest_retry_ms(window)
     try:
         await _send_stream(given.stream, socket, receive, send, headers)
     finally:
         given.stream.close()
+        if keep and given.stream.cause not in (None, Cause.GONE, Cause.STALLED):
+            if socket.is_open is not None and socket.owner is not None:
+                node.kept.add(socket.owner, socket.is_open)
+            else:
+                node.kept.guess(window, owner=socket.owner)
 
 
 async def _send_stream(
@@ -169,14 +185,13 @@ async def _send_stream(
 ) -> None:
     config = get_config()
     stream.connection.abort_transport = socket.abort if socket.reachable else None
-    if not config.close_socket:
-        stream.longest_retry_ms = longest_retry_ms(socket.keep_open(config.keep_alive_seconds))
     outlet = Outlet(
         send,
         socket,
         config,
         on_stalled=partial(stream.connection.leave, Cause.STALLED),
         is_over=lambda: stream.is_due,
+        on_flush=lambda waits: (node.flushing.add if waits else node.flushing.discard)(stream.connection),
     )
     # The server tells only through receive() that the client has gone.
     watch = asyncio.get_running_loop().create_task(_until_gone(receive), name="sse_polling-watch")

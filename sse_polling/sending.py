@@ -3,7 +3,8 @@
 What the app has written and the kernel has not taken is memory of this process, and daphne takes any
 amount of it. So a stream writes only while little of its own is waiting, and a socket that takes
 nothing for ``SEND["stall_seconds"]`` is cut; so is one that is blocked so long after its burst should
-have been over, however much it takes. A client with nothing waiting costs no timer and no task.
+have been over, or not flushed so long after it was, however much it takes. A client with nothing
+waiting costs no timer and no task.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class Outlet:
     """What one stream writes to: the server's ``send``, behind a bound on what waits below it.
 
     Make it in the task that writes. Call :meth:`close` at the end: what is still waiting then stays
-    watched until the kernel has it. *is_over* tells that the burst should have ended by now.
+    watched until the kernel has it. *is_over* tells that the burst should have ended by now. *on_flush*
+    is called with True when something waits after the end, and with False once nothing does.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Outlet:
         *,
         on_stalled: Callable[[], Any] | None = None,
         is_over: Callable[[], bool] | None = None,
+        on_flush: Callable[[bool], Any] | None = None,
         watch: Watch | None = None,
     ) -> None:
         self.level = 0  # bytes that waited at the last look
@@ -59,9 +62,12 @@ class Outlet:
         self.sending = False
         self.room: asyncio.Future[None] | None = None
         self.limits = config.send
+        self.owner = socket.owner
         self._send = send
         self._on_stalled = on_stalled
         self._is_over = is_over
+        self._on_flush = on_flush
+        self._flushes = False
         self._socket = socket
         self._heartbeat_seconds = config.heartbeat_seconds
         self._watch = watch if watch is not None else Watch.current()
@@ -70,6 +76,7 @@ class Outlet:
         self._moves = 0  # how often bytes were seen to go
         self._moves_written = 0  # that count at the last write
         self._acked: int | None = None
+        self._watch.supersede(self)
         # Options cost more than a small burst does: they are set for those that are large, or held.
         self._closed = self._bounded = self._probed = False
 
@@ -129,12 +136,15 @@ class Outlet:
 
     def close(self) -> None:
         """Say that nothing more will be written. Idempotent."""
+        if self._closed:
+            return
         self._closed = True
         self.sending = False
+        self.late = 0.0
         # Where nothing shows, a small burst is in the kernel's hands by now, and no look is worth it.
         if self.level or (self._socket.costly and self._written > self.limits.buffer_bytes):
             self.still = 0.0 if not self.level else self.still
-            self._watch.add(self)
+            self._watch.flush(self)
         else:
             self._watch.discard(self)
 
@@ -147,13 +157,20 @@ class Outlet:
         self.level = pending or 0
         self._moves += moved
         self.still = 0.0 if moved or not self.is_busy else self.still + seconds
-        if self.is_busy and self._is_over is not None and self._is_over():
+        if self.is_busy and (self._closed or (self._is_over is not None and self._is_over())):
             self.late += seconds
+        if self._closed and self.level:
+            # Not before the first look: daphne writes nothing before its reactor's next turn.
+            self._flush(waits=True)
 
     @property
     def is_busy(self) -> bool:
         """True while something of this stream has not reached the kernel."""
         return self.sending or self.level > 0 or (self._closed and self._socket.costly)
+
+    def left(self) -> None:
+        """Learn that this outlet is not watched any more."""
+        self._flush(waits=False)
 
     def cut(self) -> None:
         """Cut the socket and end the stream: whoever writes is told. Use :meth:`Watch.evict`."""
@@ -168,9 +185,18 @@ class Outlet:
 
     def _has_acked(self) -> bool:
         before, self._acked = self._acked, self._socket.acked()
-        if self._acked is None and self._closed and self._socket.costly:
-            self._watch.discard(self)  # flushed, or gone
+        if self._closed and self._socket.costly:
+            if self._acked is None:
+                self._watch.discard(self)  # flushed, or gone
+            else:
+                self._flush(waits=True)
         return self._acked is not None and before is not None and self._acked > before
+
+    def _flush(self, *, waits: bool) -> None:
+        if waits != self._flushes:
+            self._flushes = waits
+            if self._on_flush is not None:
+                self._on_flush(waits)
 
     async def _wait(self, enough: Callable[[], bool]) -> None:
         for pause in PAUSES:
@@ -199,6 +225,7 @@ class Watch:
         self.total = 0  # bytes waiting at the last look, and what was written since
         self.stalled = 0  # sockets cut so far
         self._outlets: set[Outlet] = set()
+        self._flushing: dict[Any, Outlet] = {}  # those that are closed, by their connection
         self._timer: asyncio.TimerHandle | None = None
         self._swept = loop.time()
         self._waited = False
@@ -210,7 +237,9 @@ class Watch:
         watch = _watches.get(loop)
         if watch is None:
             for closed in [each for each in list(_watches) if each.is_closed()]:
-                _watches.pop(closed, None)
+                gone = _watches.pop(closed, None)
+                for outlet in list(gone._outlets) if gone is not None else ():
+                    outlet.left()
             watch = _watches[loop] = cls(loop)
         return watch
 
@@ -233,6 +262,24 @@ class Watch:
 
     def discard(self, outlet: Outlet) -> None:
         self._outlets.discard(outlet)
+        if self._flushing and self._flushing.get(outlet.owner) is outlet:
+            del self._flushing[outlet.owner]
+        outlet.left()
+
+    def flush(self, outlet: Outlet) -> None:
+        """Watch *outlet*, which is closed, until its bytes are gone."""
+        self.add(outlet)
+        if outlet.owner is not None:
+            self._flushing[outlet.owner] = outlet
+
+    def supersede(self, outlet: Outlet) -> None:
+        """End the flush of the socket that *outlet* writes to from now on: its client asks again."""
+        before = self._flushing.pop(outlet.owner, None) if self._flushing else None
+        if before is not None:
+            outlet.level, before.level = before.level, 0
+            self.discard(before)
+            if outlet.level:
+                self.add(outlet)
 
     def evict(self, outlet: Outlet) -> None:
         """Cut the socket of *outlet*."""

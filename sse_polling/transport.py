@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -37,6 +37,8 @@ class Socket:
     """
 
     window: float = SHORTEST_WINDOW
+    owner: Any = None  # what stands for the connection, equal for each request on it; None: nothing does
+    is_open: Callable[[Any], bool] | None = None  # asked with `owner`; None: nobody can tell
     reachable = False  # True: `abort` works
     costly = False  # True: a look at it costs a look at every descriptor of the process
 
@@ -106,6 +108,8 @@ class _Twisted(_Kernel):
         while (below := getattr(self._layers[-1], "transport", None)) is not None and len(self._layers) < 4:
             self._layers.append(below)
         self._tcp = self._layers[-1]
+        self.owner = channel
+        self.is_open = _twisted_is_open
 
     def pending(self) -> int | None:
         tcp = self._tcp
@@ -137,8 +141,18 @@ class _Twisted(_Kernel):
 class _Asyncio(_Kernel):
     """uvicorn's and hypercorn's: an asyncio transport, or uvloop's."""
 
-    def __init__(self, transport: Any, *, protocol: Any = None, window: float = SHORTEST_WINDOW) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        *,
+        owner: Any = None,
+        is_open: Callable[[Any], bool] | None = None,
+        protocol: Any = None,
+        window: float = SHORTEST_WINDOW,
+    ) -> None:
         self._transport = transport
+        self.owner = owner
+        self.is_open = is_open
         self._protocol = protocol  # uvicorn's: each has a window of its own
         self.window = window
         # asyncio's TLS counts its own bytes only; what uvloop's has below cannot be seen.
@@ -177,7 +191,7 @@ class _Descriptor(_Kernel):
     costly = True
 
     def __init__(self, client: tuple[str, int], server: tuple[str, int]) -> None:
-        self._ends = (client, server)
+        self.owner = self._ends = (client, server)
 
     def acked(self) -> int | None:
         raw = self._raw()
@@ -227,18 +241,35 @@ def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
         window = getattr(protocol, "timeout_keep_alive", None)
         if window is None:
             return _Asyncio(cycle.transport)
-        return _Asyncio(cycle.transport, protocol=protocol, window=window)
+        return _Asyncio(
+            cycle.transport, owner=protocol, is_open=_uvicorn_is_open, protocol=protocol, window=window
+        )
     server = getattr(getattr(getattr(cycle, "send", None), "__self__", None), "send", None)
     server = getattr(server, "__self__", None)  # hypercorn: stream, HTTP/1.1, TCP
     transport = getattr(getattr(server, "writer", None), "transport", None)
     if hasattr(transport, "get_write_buffer_size"):
         window = getattr(getattr(server, "config", None), "keep_alive_timeout", None)
-        return _Asyncio(transport, window=window or _Asyncio.window)
+        return _Asyncio(transport, owner=server, is_open=_hypercorn_is_open, window=window or _Asyncio.window)
     if type(cycle).__module__.partition(".")[0] == "granian" and scope is not None:
         with suppress(TypeError, ValueError):  # no TCP
             (client, port), (host, own) = scope["client"], scope["server"]
             return _Descriptor((client, int(port)), (host, int(own)))
     return Socket()
+
+
+def _twisted_is_open(channel: Any) -> bool:
+    tcp = channel.transport
+    while (below := getattr(tcp, "transport", None)) is not None:
+        tcp = below
+    return bool(getattr(tcp, "connected", False))
+
+
+def _uvicorn_is_open(protocol: Any) -> bool:
+    return not protocol.transport.is_closing()
+
+
+def _hypercorn_is_open(server: Any) -> bool:
+    return not server.writer.transport.is_closing()
 
 
 class _Descriptors:

@@ -89,7 +89,7 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
     hub = hubs.get(asyncio.get_running_loop())
     body = {
         "state": node.state(config),
-        "sockets": len(node.registry),
+        "sockets": node.sockets,
         "capacity": capacity(config),
         "layer": hub.state if hub is not None else None,
     }
@@ -98,7 +98,7 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
 
 async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
     if request.method != "GET":
-        return _plain(method_not_allowed(request.method or ""))
+        return _plain(method_not_allowed(request.method or ""), request)
     try:
         asked = names or request.GET.getlist("channel")
         finite = not isinstance(request, ASGIRequest)
@@ -109,7 +109,7 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
             pass_by(asyncio.get_running_loop())
         given = await answer(_ViewRequest(request), asked, several=not names, finite=finite)
     except (SuspiciousOperation, UnicodeError) as error:
-        return _plain(bad_request(error))
+        return _plain(bad_request(error), request)
     if given.stream is None:
         return _plain(given, request)
     try:
@@ -118,12 +118,18 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
             given.body = b"".join([chunk async for chunk in given.stream.run()])
             return _plain(given)
         await give_thread_back()
-        if not get_config().close_socket:
+        config = get_config()
+        keep = not config.close_socket and node.keeps(config)
+        if keep:
             # Which server's socket this is, a view cannot see.
             given.stream.longest_retry_ms = longest_retry_ms(SHORTEST_WINDOW)
         response = StreamingHttpResponse(map_whole(given.stream.run()), headers=dict(given.headers))
-        _close_socket(request, response)
         response._resource_closers.append(partial(given.stream.close))  # type: ignore[attr-defined]
+        if keep:
+            guess = partial(node.kept.guess, SHORTEST_WINDOW)
+            response._resource_closers.append(guess)  # type: ignore[attr-defined]
+        else:
+            _close_socket(request, response)
         # Django drops a response without closing it when the client goes while middleware still has it.
         weakref.finalize(response, given.stream.close).atexit = False
     except BaseException:
@@ -155,7 +161,7 @@ def _plain(given: Answer, request: HttpRequest | None = None) -> HttpResponse:
 
 def _close_socket(request: HttpRequest | None, response: HttpResponseBase) -> None:
     """Ask for the socket's end after *response*; WSGI and HTTP/2 have no such header."""
-    if not isinstance(request, ASGIRequest) or not get_config().close_socket:
+    if not isinstance(request, ASGIRequest):
         return
     if request.scope.get("http_version", "1.1") != "2":
         response.headers["Connection"] = "close"

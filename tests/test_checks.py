@@ -498,6 +498,12 @@ def test_a_budget_that_the_breaker_cuts_off_is_noticed(settings: Any) -> None:
         ({"KEEP_ALIVE_SECONDS": 1}, ["RETRY['base_ms'] is 1000", "1 s"]),
         ({"CHANNELS": [("slow.*", {"RETRY": {"base_ms": 60_000}})]}, ["channels 'slow.*' wait 60000 ms"]),
         ({"PRESET": "reclaim", "KEEP_ALIVE_SECONDS": 2}, ["RETRY['base_ms'] is 2000"]),
+        ({"CHANNELS": [("a[bc]*", {"RETRY": {"base_ms": 60_000}})]}, ["channels 'a[bc]*' wait 60000 ms"]),
+        (
+            {"CHANNELS": [("s*", {}), ("slow.*", {"RETRY": {"base_ms": 60_000}})]},
+            ["channels 'slow.*' wait 60000 ms"],
+        ),
+        ({"CHANNELS": [("*", {"RETRY": {"base_ms": 60_000}})]}, [": channels '*' wait 60000 ms."]),
     ],
 )
 def test_a_retry_beyond_the_time_a_socket_is_kept_is_told(
@@ -506,7 +512,16 @@ def test_a_retry_beyond_the_time_a_socket_is_kept_is_told(
     settings.SSE_POLLING = {"AUTHORIZE": OWN, "CLOSE_SOCKET": False, **settings_}
     (message,) = found("W013")
     assert all(name in message.msg for name in names), message.msg
+    assert "hypercorn" in str(message.hint)
     settings.SSE_POLLING = {"AUTHORIZE": OWN, **settings_}
+    found()
+
+
+def test_a_budget_for_kept_sockets_is_told(settings: Any) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, "CLOSE_SOCKET": False, "BUDGET": 100}
+    (message,) = found("W014")
+    assert "100" in message.msg
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, "BUDGET": 100}
     found()
 
 

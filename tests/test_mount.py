@@ -175,3 +175,28 @@ def test_a_poll_during_a_keys_rotation_logs_nobody_out(client: Any, settings: An
     assert session_user(session).is_anonymous
     assert session.exists(session.session_key)
     assert not session.modified
+
+
+@pytest.mark.parametrize(
+    ("address", "closes"),
+    [("/events/a/", False), ("/events/", True), ("/events/a%20b/", True)],
+)
+async def test_only_a_bursts_socket_is_kept(mounted: Any, settings: Any, address: str, closes: bool) -> None:
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "CLOSE_SOCKET": False}
+    assert (await _closes(mounted(), address)) == closes
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "MAX_SOCKETS": 1}  # three quarters of it are none
+    assert await _closes(mounted(), address)
+
+
+async def _closes(application: Any, address: str) -> bool:
+    scope = {"type": "http", "method": "GET", "path": address, "headers": [], "query_string": b""}
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await application(scope, receive, send)
+    return (b"connection", b"close") in sent[0]["headers"]

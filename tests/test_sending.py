@@ -84,6 +84,7 @@ class Stream:
         self.config = Config(send=limits)
         self.left: list[str] = []
         self.over = False
+        self.flushes: list[bool] = []
         self.outlet: Outlet | None = None
 
     async def write(self, *chunks: bytes, close: bool = True) -> None:
@@ -95,6 +96,7 @@ class Stream:
                 self.config,
                 on_stalled=lambda: self.left.append("stalled"),
                 is_over=lambda: self.over,
+                on_flush=self.flushes.append,
             )
         try:
             for chunk in chunks:
@@ -285,6 +287,88 @@ def test_what_waits_after_the_end_is_watched_until_it_has_gone(time: Timeless) -
     assert stuck.aborted
     assert not flushed.aborted
     assert time._next_timer() is None
+
+
+def test_a_trickle_does_not_keep_a_socket_after_the_end(time: Timeless) -> None:
+    socket = FakeSocket()
+    stream = Stream(time, socket)
+    assert stream.start(b"x" * 400).done()
+    for _ in range(STALL - 1):
+        time.advance(1)
+        socket.take(1)
+    assert not socket.aborted
+    time.advance(2)
+    assert socket.aborted
+    assert time._next_timer() is None
+
+
+def test_what_flushes_after_the_end_is_told_and_told_off_once(time: Timeless) -> None:
+    flushed, aborted, stuck, lost = [Stream(time, FakeSocket()) for _ in range(4)]
+    for stream in (flushed, aborted, stuck, lost):
+        stream.start(b"x" * 300, close=False)
+        assert stream.flushes == []
+        assert stream.outlet is not None
+        for _ in range(2):
+            stream.outlet.close()
+        assert stream.flushes == []  # most are gone by the first look
+    time.advance(sending.SWEEP_SECONDS)
+    for stream in (flushed, aborted, stuck, lost):
+        assert stream.flushes == [True]
+    flushed.socket.take()
+    aborted.socket.abort()  # by an operator
+    time.advance(1)
+    assert flushed.flushes == aborted.flushes == [True, False]
+    time.advance(STALL + 1)
+    assert stuck.socket.aborted
+    assert stuck.flushes == [True, False]
+
+
+def test_what_is_flushed_at_the_end_is_not_told(time: Timeless) -> None:
+    stream = Stream(time, FakeSocket())
+    stream.start(b"x" * 300, close=False)
+    stream.socket.take()
+    stream.start(b"")
+    assert stream.flushes == []
+
+
+def test_the_next_poll_on_a_kept_socket_ends_the_flush(time: Timeless) -> None:
+    socket = FakeSocket()
+    socket.owner = object()
+    first, second = Stream(time, socket), Stream(time, socket)
+    first.start(b"x" * 300)
+    time.advance(STALL - 1)
+    second.start(b"y", close=False)
+    assert first.flushes == [True, False]
+    for _ in range(5):
+        socket.take(1)
+        time.advance(1)
+    assert not socket.aborted
+    assert (len(watch(time)), watch(time).total) == (1, socket.waiting)
+
+
+def test_a_loop_that_has_closed_flushes_nothing() -> None:
+    with timeless() as machine:
+        stream = Stream(machine, FakeSocket())
+        stream.start(b"x" * 300)
+        machine.advance(1)
+        assert stream.flushes == [True]
+    with timeless() as other:
+        Stream(other, FakeSocket()).start(b"x" * 300)
+        assert stream.flushes == [True, False]
+    sending._watches.clear()
+
+
+def test_a_socket_that_shows_nothing_flushes_from_the_look_that_saw_it(time: Timeless) -> None:
+    taken, waits = [Stream(time, FakeSocket(shows=False, costly=True)) for _ in range(2)]
+    for stream in (taken, waits):
+        stream.start(b"x" * 5000)
+        assert stream.flushes == []
+    taken.socket.take()
+    time.advance(2)
+    assert (taken.flushes, waits.flushes) == ([], [True])
+    waits.socket.take()
+    time.advance(2)
+    assert waits.flushes == [True, False]
 
 
 @pytest.mark.parametrize("size", [200, 5000])

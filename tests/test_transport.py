@@ -362,3 +362,28 @@ async def test_an_abort_resets_and_leaves_the_kernel_nothing(
 @pytest.mark.parametrize("window", [1, 5, 30, 50])
 def test_a_client_is_back_before_the_window_is_over(window: float) -> None:
     assert longest_retry_ms(window) <= window * 1000 - min(200, 200 * window)
+
+
+def test_a_connection_is_the_same_for_each_of_its_requests_and_tells_when_it_closes(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    twisted, uvicorn_tcp, hypercorn_tcp = (
+        TwistedTransport(pair[0]),
+        AsyncioTransport(None),
+        AsyncioTransport(None),
+    )
+    protocol, hypercorn = Protocol(), HypercornStream(hypercorn_tcp)
+    protocol.transport = uvicorn_tcp  # type: ignore[attr-defined]
+    sends = [daphne(twisted), Cycle(uvicorn_tcp, protocol).send, hypercorn.app_send]
+    again = [partial(sends[0].func, *sends[0].args), Cycle(uvicorn_tcp, protocol).send, hypercorn.app_send]
+    for send, other in zip(sends, again, strict=True):
+        found = find_socket(send, HTTP)
+        assert found.owner is find_socket(other, HTTP).owner
+        assert found.is_open is not None
+        assert found.is_open(found.owner)
+        twisted.connected = 0
+        uvicorn_tcp.aborted = hypercorn_tcp.aborted = True
+        assert not found.is_open(found.owner)
+        twisted.connected = 1
+        uvicorn_tcp.aborted = hypercorn_tcp.aborted = False
+    assert find_socket(Rust().send, HTTP).owner == find_socket(Rust().send, HTTP).owner
