@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, get_args
 
 import pytest
@@ -116,3 +117,34 @@ def server_url(server: AsgiServer, channel: str) -> str:
 def new_sockets(server: AsgiServer, before: set[str]) -> int:
     # One more may have come: a database's, a log's.
     return sum(each.startswith("socket:") for each in set(server.descriptors()) - before)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Kind, AsgiServer]]:
+    sse_polling = settings(CLOSE_SOCKET=False, MAX_SOCKETS=20, KEEP_ALIVE_SECONDS=20)
+    yield from start_all(Site(tmp_path_factory.mktemp("few"), sse_polling=sse_polling))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_crowd_keeps_no_more_sockets_than_leave_room_for_streams(
+    few: dict[Kind, AsgiServer], kind: Kind
+) -> None:
+    server, channel = few[kind], fresh()
+    server.publish(channel, "one")
+    before = set(server.descriptors())
+    async with AsyncExitStack() as stack:
+        for _ in range(30):
+            client = await stack.enter_async_context(EventSourceClient(server_url(server, channel)))
+            assert (await client.one_response(deadline=10)).complete
+        # Three quarters of the 18 that the breaker lets in.
+        await eventually(lambda: new_sockets(server, before) <= 13 + 1, what="the rest is closed")
+        assert new_sockets(server, before) >= 13 - 1
+    if kind in ("granian", "hypercorn"):
+        return  # one counts for its window, the other notices a client's end as late as that
+    await eventually(lambda: new_sockets(server, before) <= 1, what="all are closed")
+    await asyncio.sleep(1)  # it looks once a second
+    async with EventSourceClient(server_url(server, channel)) as client:
+        for _ in range(2):
+            await client.one_response(deadline=10)
+            client.last_event_id = ""
+        assert client.connections == 1, "closed ones count no more"
