@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -56,11 +57,13 @@ class Outlet:
         watch: Watch | None = None,
     ) -> None:
         self.level = 0  # bytes that waited at the last look
+        self.reserved = 0  # bytes about to be sent, or being sent and not seen to wait yet
         self.still = 0.0  # seconds without progress, as far as they were watched
         self.late = 0.0  # seconds that something waited after the burst should have been over
         self.stalled = False
         self.sending = False
         self.room: asyncio.Future[None] | None = None
+        self.waits = False  # `room` is for its own bytes, not for a turn
         self.limits = config.send
         self.owner = socket.owner
         self._send = send
@@ -93,8 +96,10 @@ class Outlet:
                     self._watch.evict(self)
                     raise Stalled
                 return  # bytes are on their way, which says as much
-        elif self.level and self.level + len(chunk) > self.limits.buffer_bytes:
-            await self._wait(lambda: not self.level)
+        else:
+            if self.level and self.level + len(chunk) > self.limits.buffer_bytes:
+                await self._wait(lambda: not self.level)
+            await self._reserve(len(chunk))
         self._written += len(chunk)
         if not self._bounded and self._written > self.limits.buffer_bytes // 2:
             self._bounded = True
@@ -119,8 +124,8 @@ class Outlet:
         finally:
             self.sending = False
             self._moves_written = self._moves
-            before, self.level = self.level, self._socket.pending() or 0
-            self._watch.total += self.level - before
+            before = self.level
+            self.hold(self._socket.pending() or 0)
             if not before:
                 self.still = 0.0
         if self.stalled:
@@ -154,7 +159,8 @@ class Outlet:
         moved = pending is not None and pending < self.level
         if not moved and self.still >= CLOSER_SECONDS:
             moved = self._has_acked()
-        self.level = pending or 0
+        seen = self.sending and pending is not None  # the server has it, and shows it
+        self.hold(pending or 0, reserved=0 if seen else self.reserved)
         self._moves += moved
         self.still = 0.0 if moved or not self.is_busy else self.still + seconds
         if self.is_busy and (self._closed or (self._is_over is not None and self._is_over())):
@@ -162,6 +168,11 @@ class Outlet:
         if self._closed and self.level:
             # Not before the first look: daphne writes nothing before its reactor's next turn.
             self._flush(waits=True)
+
+    def hold(self, level: int, *, reserved: int = 0) -> None:
+        """Have so many bytes waiting, and so many reserved."""
+        self._watch.total += level + reserved - self.level - self.reserved
+        self.level, self.reserved = level, reserved
 
     @property
     def is_busy(self) -> bool:
@@ -198,6 +209,23 @@ class Outlet:
             if self._on_flush is not None:
                 self._on_flush(waits)
 
+    async def _reserve(self, size: int) -> None:
+        """Wait for this stream's turn to have *size* bytes more in the process."""
+        limit = self.limits.total_bytes
+        if self._watch.fits(size, limit):
+            self.hold(self.level, reserved=size)
+            return
+        self.room = self._watch.queue(self, size)
+        try:
+            await self.room
+            if self.stalled:
+                raise Stalled
+        except BaseException:
+            self.hold(self.level)
+            raise
+        finally:
+            self.room = None
+
     async def _wait(self, enough: Callable[[], bool]) -> None:
         for pause in PAUSES:
             await asyncio.sleep(pause)
@@ -208,11 +236,13 @@ class Outlet:
                 return
         while not enough():
             self.room = self._watch.loop.create_future()
+            self.waits = True
             self._watch.add(self, soon=True)
             try:
                 await self.room
             finally:
                 self.room = None
+                self.waits = False
         if self.stalled:
             raise Stalled
 
@@ -222,9 +252,10 @@ class Watch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.total = 0  # bytes waiting at the last look, and what was written since
+        self.total = 0  # bytes waiting or reserved, as far as was looked
         self.stalled = 0  # sockets cut so far
         self._outlets: set[Outlet] = set()
+        self._queue: deque[tuple[Outlet, int, asyncio.Future[None]]] = deque()  # for room in the process
         self._flushing: dict[Any, Outlet] = {}  # those that are closed, by their connection
         self._timer: asyncio.TimerHandle | None = None
         self._swept = loop.time()
@@ -247,9 +278,27 @@ class Watch:
         return len(self._outlets)
 
     def pressed(self, limit: int) -> bool:
-        """Tell whether more than *limit* bytes wait in the whole process."""
-        total = self.total if len(_watches) < 2 else sum(each.total for each in list(_watches.values()))
-        return total > limit
+        """Tell whether more than *limit* bytes wait in the whole process, or would if nobody waited."""
+        return bool(self._queue) or self._everywhere() > limit
+
+    def fits(self, size: int, limit: int) -> bool:
+        """Tell whether *size* bytes more may be written now. One chunk may always, whatever its size."""
+        return not self._queue and self._has_place(size, limit)
+
+    def queue(self, outlet: Outlet, size: int) -> asyncio.Future[None]:
+        """Return what is done when it is the turn of *outlet*, which then has *size* bytes reserved."""
+        turn: asyncio.Future[None] = self.loop.create_future()
+        self._queue.append((outlet, size, turn))
+        self.add(outlet, soon=True)
+        return turn
+
+    def _has_place(self, size: int, limit: int) -> bool:
+        return not self.total or self._everywhere() + size <= limit
+
+    def _everywhere(self) -> int:
+        if len(_watches) < 2:
+            return self.total
+        return sum(each.total for each in list(_watches.values()) if not each.loop.is_closed())
 
     def add(self, outlet: Outlet, *, soon: bool = False) -> None:
         self._outlets.add(outlet)
@@ -284,8 +333,7 @@ class Watch:
     def evict(self, outlet: Outlet) -> None:
         """Cut the socket of *outlet*."""
         self.discard(outlet)
-        self.total -= outlet.level
-        outlet.level = 0
+        outlet.hold(0)
         self.stalled += 1
         logger.info("sse_polling cuts a socket that takes too little (%s so far)", self.stalled)
         outlet.cut()
@@ -302,13 +350,13 @@ class Watch:
             outlets = list(self._outlets)
             for outlet in outlets:
                 outlet.look(step)
-            self.total = sum(outlet.level for outlet in outlets)
+            self.total = sum(outlet.level + outlet.reserved for outlet in outlets)
             for outlet in outlets:
                 if max(outlet.still, outlet.late) >= outlet.limits.stall_seconds:
                     self.evict(outlet)
             self._relieve(outlets)
             for outlet in outlets:
-                if outlet.room is not None and not outlet.room.done() and outlet.has_room():
+                if outlet.waits and outlet.room is not None and not outlet.room.done() and outlet.has_room():
                     outlet.room.set_result(None)
                 elif outlet.room is None and not outlet.is_busy:
                     self.discard(outlet)
@@ -318,12 +366,24 @@ class Watch:
                 self._arm(soon=any(outlet.room is not None for outlet in self._outlets))
 
     def _relieve(self, outlets: list[Outlet]) -> None:
-        """Cut those that have stood still the longest while all together have too much."""
+        """Let in who waits, and cut those that have stood still the longest while somebody does."""
+        self._let_in()
         standing = [each for each in outlets if each.level and each.still >= PRESSED_SECONDS]
         for outlet in sorted(standing, key=lambda each: -each.still):
             if not self.pressed(outlet.limits.total_bytes):
                 break
             self.evict(outlet)
+            self._let_in()
+
+    def _let_in(self) -> None:
+        while self._queue:
+            outlet, size, turn = self._queue[0]
+            if not turn.done():
+                if not self._has_place(size, outlet.limits.total_bytes):
+                    return
+                outlet.hold(outlet.level, reserved=size)
+                turn.set_result(None)
+            self._queue.popleft()
 
 
 _watches: dict[asyncio.AbstractEventLoop, Watch] = {}

@@ -436,18 +436,129 @@ def pressed(time: Timeless, count: int) -> tuple[list[FakeSocket], list[asyncio.
     return sockets, [Stream(time, socket, limits).start(b"x" * 400, b"y" * 400) for socket in sockets]
 
 
+def filled(time: Timeless, limits: SendLimits) -> list[FakeSocket]:
+    """Return five sockets that together have as much waiting as all may have."""
+    sockets = [FakeSocket() for _ in range(5)]
+    for socket in sockets:
+        Stream(time, socket, limits).start(b"x" * 400, close=False)
+    assert watch(time).total == 2000
+    return sockets
+
+
 def test_sockets_with_something_waiting_wait_while_all_have_too_much(time: Timeless) -> None:
-    sockets, _ = pressed(time, 6)
+    limits = SendLimits(buffer_bytes=1000, total_bytes=2000)
+    sockets = filled(time, limits)
     time.advance(sending.PRESSED_SECONDS / 2)
-    # One chunk each, from those that had nothing waiting: they are not kept waiting for the others.
-    assert sum(socket.waiting for socket in sockets) <= 2000 + 6 * 400
-    assert sum(socket.waiting == 800 for socket in sockets) < 6
     fresh = FakeSocket()
-    task = Stream(time, fresh, SendLimits(buffer_bytes=1000, total_bytes=2000)).start(b"z")
+    task = Stream(time, fresh, limits).start(b"z")
+    assert fresh.bodies == []
+    sockets[1].take()
+    time.advance(sending.WAIT_SECONDS)
     assert fresh.bodies == [b"z"]
     fresh.take()
     time.advance(sending.WAIT_SECONDS)
     assert task.done()
+
+
+def test_a_crowd_that_reads_nothing_never_has_more_than_all_may_have(time: Timeless) -> None:
+    limits = SendLimits(stall_seconds=10, buffer_bytes=1000, total_bytes=2000)
+    sockets = [FakeSocket() for _ in range(60)]
+    tasks = [Stream(time, socket, limits).start(b"x" * 700) for socket in sockets]
+    for _ in range(60 * 40):
+        time.advance(sending.WAIT_SECONDS)
+        assert sum(socket.waiting for socket in sockets) <= 2000
+        if all(task.done() for task in tasks):
+            break
+    assert all(socket.bodies for socket in sockets), "each had its turn"
+    time.advance(STALL + 1)
+    assert (watch(time).total, len(watch(time))) == (0, 0)
+    assert time._next_timer() is None
+
+
+def test_turns_are_in_the_order_of_coming_and_a_small_one_waits_for_a_large_one(time: Timeless) -> None:
+    limits = SendLimits(buffer_bytes=1000, total_bytes=2000)
+    sockets = filled(time, limits)
+    large, small = FakeSocket(), FakeSocket()
+    Stream(time, large, limits).start(b"x" * 1900)
+    Stream(time, small, limits).start(b"z")
+    for socket in sockets[:4]:
+        socket.take()
+    time.advance(2 * sending.WAIT_SECONDS)
+    assert (large.bodies, small.bodies) == ([], [])
+    sockets[4].take()
+    time.advance(2 * sending.WAIT_SECONDS)
+    assert (len(large.bodies), len(small.bodies)) == (1, 1)
+
+
+def test_a_chunk_beyond_what_all_may_have_goes_when_nothing_waits(time: Timeless) -> None:
+    limits = SendLimits(buffer_bytes=1000, total_bytes=2000)
+    sockets, large = filled(time, limits), FakeSocket()
+    Stream(time, large, limits).start(b"x" * 5000)
+    for socket in sockets:
+        assert large.bodies == []
+        socket.take()
+        time.advance(2 * sending.WAIT_SECONDS)
+    assert len(large.bodies) == 1
+
+
+@pytest.mark.parametrize("when", ["while it waits", "in its turn", "while it is sent"])
+def test_a_stream_that_is_cancelled_gives_its_turn_back(time: Timeless, when: str) -> None:
+    limits = SendLimits(buffer_bytes=1000, total_bytes=2000)
+    sockets = filled(time, limits)
+    gone, next_one = FakeSocket(), FakeSocket()
+    gone.blocked = asyncio.Event() if when == "while it is sent" else None
+    task = Stream(time, gone, limits).start(b"x" * 400)
+    Stream(time, next_one, limits).start(b"y" * 400)
+    if when == "while it waits":
+        task.cancel()
+        sockets[0].take()
+    else:
+        sockets[0].take()
+        if when == "in its turn":
+            watch(time)._sweep()
+            task.cancel()
+            time.settle()
+        else:
+            time.advance(2 * sending.WAIT_SECONDS)
+            assert gone.bodies
+            task.cancel()
+            gone.take()
+    time.advance(2 * sending.WAIT_SECONDS)
+    assert task.cancelled()
+    assert next_one.bodies == [b"y" * 400]
+    assert watch(time).total == 2000
+
+
+def test_what_a_server_has_not_shown_yet_counts_while_it_is_sent(time: Timeless) -> None:
+    rust = FakeSocket(shows=False)
+    rust.blocked = asyncio.Event()
+    limits = SendLimits(stall_seconds=10, buffer_bytes=1000, total_bytes=2000)
+    task = Stream(time, rust, limits).start(b"x" * 1900, close=False)
+    other = FakeSocket()
+    Stream(time, other, limits).start(b"y" * 400)
+    time.advance(0.5)
+    assert (watch(time).total, other.bodies) == (1900, [])
+    rust.blocked.set()
+    rust.take()
+    time.advance(sending.WAIT_SECONDS)
+    assert task.done()
+    assert other.bodies == [b"y" * 400]
+    other.take()
+    time.advance(1)
+    assert watch(time).total == 0
+
+
+def test_what_the_kernel_takes_at_once_never_waits(time: Timeless) -> None:
+    limits = SendLimits(buffer_bytes=1000, total_bytes=2000)
+    for _ in range(50):
+        socket = FakeSocket()
+
+        async def send(_message: Mapping[str, Any], socket: FakeSocket = socket) -> None:
+            socket.bodies.append(b"")
+
+        socket.send = send  # type: ignore[method-assign]
+        assert Stream(time, socket, limits).start(b"x" * 900).done()
+    assert watch(time).total == 0
 
 
 def test_those_that_stand_still_are_cut_early_while_all_have_too_much(time: Timeless) -> None:
