@@ -74,6 +74,7 @@ class Outlet:
         self._socket = socket
         self._heartbeat_seconds = config.heartbeat_seconds
         self._watch = watch if watch is not None else Watch.current()
+        self._probe_at = self._watch.loop.time() + config.heartbeat_seconds
         self._task = asyncio.current_task()
         self._written = 0
         self._moves = 0  # how often bytes were seen to go
@@ -87,10 +88,11 @@ class Outlet:
         """Send *chunk*, and wait until there is room for another. Raises :class:`Stalled`."""
         if self.level:
             self.look()
+        if not self._probed and (chunk == HEARTBEAT or self._watch.loop.time() >= self._probe_at):
+            # Events may come more often than heartbeats, which then never do.
+            self._probed = True
+            self._socket.probe(self._heartbeat_seconds)
         if chunk == HEARTBEAT:
-            if not self._probed:
-                self._probed = True
-                self._socket.probe(self._heartbeat_seconds)
             if self.level:
                 if self._moves == self._moves_written:
                     self._watch.evict(self)

@@ -420,6 +420,16 @@ def test_a_small_burst_sets_no_options_and_a_held_one_is_probed_once(time: Timel
     assert socket.bounds == []
 
 
+def test_a_stream_that_is_open_for_long_is_probed_though_no_heartbeat_is_due(time: Timeless) -> None:
+    socket = FakeSocket()
+    stream = Stream(time, socket)
+    for second in range(0, 60, 5):
+        stream.start(b"x", close=False)
+        socket.take()
+        assert socket.probes == [20] * (second >= 20)
+        time.advance(5)
+
+
 def test_a_large_burst_is_bounded_once_and_before_it_is_written(time: Timeless) -> None:
     socket = FakeSocket()
     Stream(time, socket).start(b"x" * 600, b"y" * 300)
