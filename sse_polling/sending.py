@@ -71,6 +71,7 @@ class Outlet:
         self._is_over = is_over
         self._on_flush = on_flush
         self._flushes = False
+        self._cancels = False  # its own task, where the socket cannot be reached
         self._socket = socket
         self._heartbeat_seconds = config.heartbeat_seconds
         self._watch = watch if watch is not None else Watch.current()
@@ -120,7 +121,7 @@ class Outlet:
         try:
             await self._send(message)
         except asyncio.CancelledError:
-            if self.stalled and self._task is not None and self._task.uncancel() == 0:
+            if self._cancels and self._task is not None and self._task.uncancel() == 0:
                 raise Stalled from None
             raise
         finally:
@@ -194,6 +195,7 @@ class Outlet:
         if self.room is not None and not self.room.done():
             self.room.set_exception(Stalled())
         elif self.sending and not reached and self._task is not None:
+            self._cancels = True
             self._task.cancel()
 
     def _has_acked(self) -> bool:

@@ -262,6 +262,37 @@ def test_where_the_socket_cannot_be_reached_the_stream_ends_by_itself(time: Time
     assert not task.cancelled()
 
 
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_servers_own_cancel_after_a_cut_is_not_swallowed(time: Timeless, reachable: bool) -> None:
+    socket = FakeSocket(shows=False)
+    socket.blocked = asyncio.Event()
+    task = Stream(time, socket).start(b"x")
+    socket.abort = lambda: reachable  # type: ignore[method-assign]
+    time.loop.call_later(STALL / 2, lambda: (watch(time).evict(outlet(time)), task.cancel()))
+    time.advance(STALL)
+    assert task.cancelled()
+
+
+def test_a_loop_that_has_closed_has_nothing_waiting(time: Timeless) -> None:
+    with timeless() as other:
+        Stream(other, FakeSocket()).start(b"x" * 5000)
+    assert sending._watches[other.loop].total == 5000
+    current = time.run(_current())
+    assert not current.pressed(4000)
+    assert current.fits(1000, 4000)
+
+
+async def _current() -> Watch:
+    watch = Watch(asyncio.get_running_loop())
+    sending._watches[watch.loop] = watch  # `current` would have forgotten the other one
+    return watch
+
+
+def outlet(time: Timeless) -> Outlet:
+    (only,) = watch(time)._outlets
+    return only
+
+
 def test_a_cancelled_stream_is_cancelled(time: Timeless) -> None:
     for blocked in (None, asyncio.Event()):
         socket = FakeSocket()
