@@ -30,6 +30,7 @@ SWEEP_SECONDS = 0.25
 WAIT_SECONDS = 0.02  # between two looks at sockets that somebody waits for
 PAUSES = (0.0, 0.001, 0.002, 0.004)  # before a wait joins the others': most clients only need a moment
 PRESSED_SECONDS = 1.0  # without progress, while all sockets together have more than their share
+SMALL_SHARE = 1 / 8  # of `buffer_bytes`: a kernel takes that much whatever its client does
 CLOSER_SECONDS = 1.0  # without progress, before the kernel is asked what the peer has had
 
 
@@ -152,7 +153,10 @@ class Outlet:
         # Where nothing shows, a small burst is in the kernel's hands by now, and no look is worth it.
         if self.level or (self._socket.costly and self._written > self.limits.buffer_bytes):
             self.still = 0.0 if not self.level else self.still
-            self._watch.flush(self)
+            large = self.level > self.limits.buffer_bytes * SMALL_SHARE
+            self._watch.flush(self, soon=large)
+            if large:
+                self._flush(waits=True)
         else:
             self._watch.discard(self)
 
@@ -169,7 +173,7 @@ class Outlet:
         if self.is_busy and (self._closed or (self._is_over is not None and self._is_over())):
             self.late += seconds
         if self._closed and self.level:
-            # Not before the first look: daphne writes nothing before its reactor's next turn.
+            # A small burst not before the first look: daphne writes nothing before its reactor's next turn.
             self._flush(waits=True)
 
     def hold(self, level: int, *, reserved: int = 0) -> None:
@@ -319,9 +323,9 @@ class Watch:
             del self._flushing[outlet.owner]
         outlet.left()
 
-    def flush(self, outlet: Outlet) -> None:
-        """Watch *outlet*, which is closed, until its bytes are gone."""
-        self.add(outlet)
+    def flush(self, outlet: Outlet, *, soon: bool) -> None:
+        """Watch *outlet*, which is closed, until its bytes are gone; *soon*: look at once at it."""
+        self.add(outlet, soon=soon)
         if outlet.owner is not None:
             self._flushing[outlet.owner] = outlet
 

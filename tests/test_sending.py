@@ -336,7 +336,7 @@ def test_a_trickle_does_not_keep_a_socket_after_the_end(time: Timeless) -> None:
 def test_what_flushes_after_the_end_is_told_and_told_off_once(time: Timeless) -> None:
     flushed, aborted, stuck, lost = [Stream(time, FakeSocket()) for _ in range(4)]
     for stream in (flushed, aborted, stuck, lost):
-        stream.start(b"x" * 300, close=False)
+        stream.start(b"x" * 100, close=False)
         assert stream.flushes == []
         assert stream.outlet is not None
         for _ in range(2):
@@ -352,6 +352,16 @@ def test_what_flushes_after_the_end_is_told_and_told_off_once(time: Timeless) ->
     time.advance(STALL + 1)
     assert stuck.socket.aborted
     assert stuck.flushes == [True, False]
+
+
+def test_much_that_waits_at_the_end_is_told_at_once_and_looked_at_soon(time: Timeless) -> None:
+    stream = Stream(time, FakeSocket())
+    stream.start(b"x" * 400)
+    assert stream.flushes == [True]
+    stream.socket.take()
+    time.advance(sending.WAIT_SECONDS)
+    assert stream.flushes == [True, False]
+    assert time._next_timer() is None
 
 
 def test_what_is_flushed_at_the_end_is_not_told(time: Timeless) -> None:
