@@ -374,14 +374,20 @@ class Watch:
                 self._arm(soon=any(outlet.room is not None for outlet in self._outlets))
 
     def _relieve(self, outlets: list[Outlet]) -> None:
-        """Let in who waits, and cut those that have stood still the longest while somebody does."""
+        """Let in who waits, and cut those that have stood still the longest while somebody does.
+
+        A server frees what was cut a turn of the loop later: its room is the next look's.
+        """
         self._let_in()
         standing = [each for each in outlets if each.level and each.still >= PRESSED_SECONDS]
+        if not standing:
+            return
+        wanted = self._everywhere() + sum(size for _, size, turn in self._queue if not turn.done())
         for outlet in sorted(standing, key=lambda each: -each.still):
-            if not self.pressed(outlet.limits.total_bytes):
+            if wanted <= outlet.limits.total_bytes:
                 break
+            wanted -= outlet.level
             self.evict(outlet)
-            self._let_in()
 
     def _let_in(self) -> None:
         while self._queue:
