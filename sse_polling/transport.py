@@ -123,6 +123,9 @@ class _Twisted(_Kernel):
 
     def abort(self) -> bool:
         self._layers[0].abortConnection()
+        # A dead connection is in circles, and would have its bytes until a collection.
+        self._tcp._tempDataBuffer, self._tcp._tempDataLen = [], 0
+        self._tcp.dataBuffer, self._tcp.offset = b"", 0
         return True
 
     def close_when_done(self) -> None:

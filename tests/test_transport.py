@@ -156,6 +156,7 @@ def test_daphnes_socket_is_found_through_the_request(pair: tuple[socket.socket, 
     send.args[0].channel = None  # as Twisted does when the response is done
     assert found.abort()
     assert tcp.aborted
+    assert (tcp.dataBuffer, tcp._tempDataBuffer, found.pending()) == (b"", [], 0)
     tcp.connected = 0
     assert found.pending() == 0
     found.probe(20)
