@@ -48,6 +48,7 @@ LINES: list[tuple[str, ...]] = [
     ("access",),
     ("stream",),
     ("threads",),
+    ("descriptors",),
     ("transport",),
     ("sending",),
     ("door",),

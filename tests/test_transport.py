@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sse_polling import transport
+from sse_polling import descriptors
 from sse_polling.transport import Socket, find_socket, longest_retry_ms
 
 HTTP = {"type": "http", "http_version": "1.1", "client": ["127.0.0.1", 1], "server": ["127.0.0.1", 2]}
@@ -297,7 +297,7 @@ def test_granians_socket_is_found_by_its_two_ends(pair: tuple[socket.socket, soc
     server, client = pair
     address, port = client.getsockname()
     scope = {**HTTP, "client": [address, str(port)], "server": server.getsockname()}  # granian's port is text
-    transport._descriptors._due = 0
+    descriptors.descriptors._due = 0
     found = find_socket(Rust().send, scope)
     assert found.costly
     assert found.pending() is None
@@ -316,7 +316,7 @@ def test_a_descriptor_that_is_anothers_by_now_is_left_alone(
 ) -> None:
     server, client = pair
     scope = {**HTTP, "client": client.getsockname(), "server": server.getsockname()}
-    transport._descriptors._due = 0
+    descriptors.descriptors._due = 0
     found = find_socket(Rust().send, scope)
     found.probe(20)
     number = server.fileno()
@@ -332,9 +332,9 @@ def test_a_descriptor_that_is_anothers_by_now_is_left_alone(
 
 def test_descriptors_are_looked_through_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
-    listdir = transport.os.listdir
-    monkeypatch.setattr(transport.os, "listdir", lambda path: looked.append(path) or listdir(path))
-    transport._descriptors._due = 0
+    listdir = descriptors.os.listdir
+    monkeypatch.setattr(descriptors.os, "listdir", lambda path: looked.append(path) or listdir(path))
+    descriptors.descriptors._due = 0
     for port in range(20):
         assert find_socket(Rust().send, {**HTTP, "client": ["127.0.0.1", port]}).acked() is None
     assert len(looked) == 1
