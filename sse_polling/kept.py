@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 
 __all__ = ["Kept"]
 
-TIDY_SECONDS = 1.0
+TIDY_SECONDS = 0.1
+FEW = 64  # are looked at each time: closed ones would refuse somebody where there are few places
 
 
 class Kept:
@@ -57,7 +58,7 @@ class Kept:
         if not self._seen and not self._until:
             return
         now = self._clock()
-        if now - self._tidied < TIDY_SECONDS:
+        if len(self._seen) + len(self._until) > FEW and now - self._tidied < TIDY_SECONDS:
             return
         with self._lock:
             self._tidied = now
