@@ -31,6 +31,9 @@ ARRIVING = 1_000  # are asked at a time who they are, or as many as may have a s
 _limit_for = lru_cache(maxsize=256)(limit_for)  # asked twice for each stream, and the same again
 
 
+_limit: tuple[float, int | None] = (0.0, None)
+
+
 class Refusal(enum.StrEnum):
     """Why a stream is not admitted."""
 
@@ -61,9 +64,13 @@ class Counts:
 
 
 def descriptors() -> int | None:
-    """Return how many descriptors this process may have; None without a limit."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if soft == resource.RLIM_INFINITY else soft
+    """Return how many descriptors this process may have, as of the last second; None without a limit."""
+    global _limit  # noqa: PLW0603 - the kernel's own, of the whole process
+    now = time.monotonic()
+    if now > _limit[0]:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _limit = now + 1, None if soft == resource.RLIM_INFINITY else soft
+    return _limit[1]
 
 
 def capacity(config: Config) -> int:
@@ -220,7 +227,9 @@ class Node:
                     if budget is not None:
                         budget.sent_away(now, wait_ms / 1000, fresh=fresh)
                 if budget is not None:
-                    budget.observe(now, count=len(self.registry), cpu=self._cpu())
+                    budget.observe(now, count=len(self.registry))
+                    if budget.is_due(now):
+                        budget.learn(now, cpu=self._cpu())
             finally:
                 self._lock.release()
 

@@ -240,7 +240,7 @@ def test_a_stream_that_ends_in_the_middle_of_an_admission_is_counted(node: Node,
     assert budget is not None
     seen = []
 
-    def observe(now: float, *, count: int, cpu: float) -> None:
+    def observe(now: float, *, count: int) -> None:
         if not seen:
             seen.append(count)
             node.ended(Cause.GONE, retry_ms=0)

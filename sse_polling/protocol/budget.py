@@ -34,9 +34,9 @@ FRESH, STALE = 0.5, 1.0  # the weights of a wait after a burst with events, and 
 class SocketBudget:
     """Keep the open sockets of one process under *budget*.
 
-    Times are a monotonic clock's seconds, *cpu* the processor seconds that the process has used. Tell it
-    each stream that comes and ends, with :meth:`observe`, and each client sent away, with
-    :meth:`sent_away`. *longest_wait* bounds every wait, in seconds.
+    Times are a monotonic clock's seconds, *cpu* the processor seconds that the process has used. Tell it each
+    stream that comes and ends, with :meth:`observe`, each client sent away, with :meth:`sent_away`, and the
+    processor time when it :meth:`is_due`, with :meth:`learn`. *longest_wait* bounds every wait, in seconds.
     """
 
     def __init__(self, budget: int, *, longest_wait: float = 60.0) -> None:
@@ -79,17 +79,22 @@ class SocketBudget:
         """Return how many of *count* streams have to make room: those that were opened first."""
         return max(0, count - self.places)
 
-    def observe(self, now: float, *, count: int, cpu: float) -> None:
+    def observe(self, now: float, *, count: int) -> None:
         """Learn that *count* streams are open from *now* on."""
-        if self._stepped is None:
-            self._stepped = now, cpu
         self._polls += max(0, count - self._open)
         self._open = count
         self._pass(now)
-        since, cpu_then = self._stepped
-        if now - since >= STEP_SECONDS:
-            self._learn(now - since, busy=(cpu - cpu_then) / (now - since))
-            self._stepped, self._polls = (now, cpu), 0
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether it is time to :meth:`learn`: every quarter of a second, since asking has its price."""
+        return self._stepped is None or now - self._stepped[0] >= STEP_SECONDS
+
+    def learn(self, now: float, *, cpu: float) -> None:
+        """Correct the affordable rate by what has happened since the last time."""
+        if self._stepped is not None and now > self._stepped[0]:
+            since, cpu_then = self._stepped
+            self._correct(now - since, busy=(cpu - cpu_then) / (now - since))
+        self._stepped, self._polls = (now, cpu), 0
 
     def sent_away(self, now: float, wait_seconds: float, *, fresh: bool | None = None) -> None:
         """Learn that a client was told to come back after *wait_seconds*; *fresh* as it was asked for."""
@@ -122,8 +127,7 @@ class SocketBudget:
             self._passed += 1
             self._away -= self._due.pop(self._passed, 0)
 
-    def _learn(self, seconds: float, *, busy: float) -> None:
-        """Correct the affordable rate by what the last *seconds* cost."""
+    def _correct(self, seconds: float, *, busy: float) -> None:
         if busy <= BUSY and self._polls / seconds < self.rate / 2:
             return  # a rate that nobody reaches teaches nothing
         # What is changed now shows when the clients come back: a quicker hand would overshoot.

@@ -176,7 +176,9 @@ class Crowd:
         self._push(self.now + self.wait_of(told), "come", number)
 
     def _observe(self) -> None:
-        self.budget.observe(self.now, count=len(self._open), cpu=self._cpu)
+        self.budget.observe(self.now, count=len(self._open))
+        if self.budget.is_due(self.now):
+            self.budget.learn(self.now, cpu=self._cpu)
 
     def _work(self, seconds: float) -> float:
         """Return when the core has done this as well."""

@@ -102,7 +102,7 @@ def test_a_tiny_budget_holds_too(budget: int) -> None:
 
 def test_asking_for_a_wait_twice_changes_nothing() -> None:
     budget = SocketBudget(10)
-    budget.observe(0, count=8, cpu=0)
+    budget.observe(0, count=8)
     for _ in range(100):
         budget.sent_away(0, 5)
     assert len({budget.wait(fresh=True) for _ in range(500)}) == 1
@@ -154,7 +154,7 @@ def test_cheap_polls_come_as_often_as_those_of_reclaim() -> None:
 
 def test_who_follows_a_busy_channel_comes_back_sooner_and_the_mean_stays() -> None:
     budget = SocketBudget(10)
-    budget.observe(0, count=8, cpu=0)
+    budget.observe(0, count=8)
     for _ in range(1000):
         budget.sent_away(0, 5)
     waits = {fresh: [] for fresh in (True, False)}  # type: dict[bool, list[float]]
@@ -178,12 +178,13 @@ def test_whatever_is_observed_the_wait_is_bounded_and_nobody_is_counted_for_ever
     budget, now, cpu = SocketBudget(100, longest_wait=46), 0.0, 0.0
     for pause, count, wait, spent in steps:
         now, cpu = now + pause, cpu + spent
-        budget.observe(now, count=count, cpu=cpu)
+        budget.observe(now, count=count)
+        budget.learn(now, cpu=cpu)
         budget.sent_away(now, wait)
         for fresh in (True, False):
             assert 0 < budget.wait(fresh=fresh) <= 46
         assert budget.readers >= count
-    budget.observe(now + 61, count=0, cpu=cpu)
+    budget.observe(now + 61, count=0)
     assert budget.readers == 0
 
 
