@@ -1,6 +1,6 @@
 """What a socket budget buys: 10,000 clients on one uvicorn with budgets of 500, 2,000 and 6,000 sockets.
 
-    .venv/bin/python -m benchmarks.budget [--clients 10000] [--channels 100] [--seconds 40] [--rounds 3]
+    .venv/bin/python -m benchmarks.budget [--clients 10000] [--channels 100] [--seconds 30] [--rounds 3]
 
 and with `--plot benchmarks/budget.svg` a drawing of the last round (needs `pip install matplotlib`).
 
@@ -37,17 +37,22 @@ JITTER = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One run. Latencies and the wait are in seconds; *share*: of the crowd that is open."""
+    """One run. Latencies are in seconds; *share*: of the crowd that is open."""
 
     sockets: float
     most: int
     busy: float
     polls: float
     share: float
-    wait: float
     latencies: Mapping[str, float]
     missing: int
     repeated: int
+    clients: int
+
+    @property
+    def wait(self) -> float:
+        """How long a client is away, by Little's law: those who are away, by how many come a second."""
+        return self.clients * (1 - self.share) / self.polls if self.polls else 0.0
 
 
 class Sockets(threading.Thread):
@@ -98,7 +103,7 @@ def measure(
             ramp=ramp,
             seconds=whole,
             warmup=ramp + learn,
-            settle=30,
+            settle=25,
             sources=16,
             query="busy=stream",
         )
@@ -122,10 +127,10 @@ def measure(
         busy=spent,
         polls=found["per_second"]["requests"],
         share=found["open_share"],
-        wait=found["wait_ms"]["mean"] / 1000,
         latencies={name: found["latency_ms"][name] / 1000 for name in QUANTILES},
         missing=found["sequence"]["missing"] + found["sequence"]["behind"]["events"],
         repeated=found["sequence"]["repeats"],
+        clients=options.clients,
     )
 
 
@@ -135,7 +140,7 @@ def expected(figures: Figures, quantile: float) -> float:
     A wait is w within the jitter. An event that comes while a client is away comes in a wait of length L
     with a probability as L, and is seen after a time even in 0 to L.
     """
-    if quantile <= figures.share:
+    if quantile <= figures.share or not figures.wait:
         return 0.0
     rest = (quantile - figures.share) / (1 - figures.share)
     lengths = [figures.wait * (1 + JITTER * (2 * each / 200 - 1)) for each in range(201)]
@@ -153,8 +158,8 @@ def main() -> None:
     )
     parser.add_argument("--clients", type=int, default=10_000)
     parser.add_argument("--channels", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=40)
-    parser.add_argument("--learn", type=float, default=45)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--learn", type=float, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budgets", type=int, nargs="*", default=[500, 2000, 6000])
     parser.add_argument("--plot", type=Path)
@@ -180,9 +185,9 @@ def main() -> None:
                 continue
             if not base_ms:  # as many polls as the first budget's, then corrected by what they cost
                 base_ms = round(1000 * options.clients / first.polls)
-                tried = run("reclaim", reclaim(base_ms), learn=10, keep=False)
+                tried = run("reclaim", reclaim(base_ms), learn=20, keep=False)
                 base_ms = round(base_ms * tried.busy / first.busy)
-            run("reclaim, at its processor time", reclaim(base_ms), learn=10)
+            run("reclaim, at its processor time", reclaim(base_ms), learn=20)
             run("held (live)", {"PRESET": "live", "MAX_SOCKETS": 2 * options.clients}, learn=10)
     report(found)
     if options.plot:
