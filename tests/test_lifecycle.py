@@ -40,7 +40,7 @@ def connection(**fields: Any) -> Connection:
 
 def admit(node: Node, config: Config, count: int, *, priority: int = 0, **fields: Any) -> list[Connection]:
     """Let *count* clients come, and return those who were let in; they have had their place for a while."""
-    fields.setdefault("opened", node._clock() - 10)
+    fields.setdefault("opened", node._clock() - 25)
     let_in = []
     for _ in range(count):
         one = connection(**fields)
@@ -141,7 +141,7 @@ def test_beyond_it_whoever_was_there_first_makes_room_for_the_next(node: Node, s
 
 def test_who_has_a_place_keeps_it_for_a_while_and_the_next_only_passes(node: Node, settings: Any) -> None:
     config = configured(settings, BUDGET=100)
-    held = admit(node, config, 85, opened=node._clock() - 4)
+    held = admit(node, config, 85, opened=node._clock() - 15)
     (passing,) = admit(node, config, 1, opened=node._clock())
     assert {each.leaving for each in (*held, passing)} == {None}
     assert passing.passing

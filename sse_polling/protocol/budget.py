@@ -3,7 +3,7 @@
 The budget is a row of places. While the crowd fits, streams are held as the `live` preset holds them. When
 the places are taken, whoever comes takes that of the stream that has been open longest: it ends with its
 burst, and its client is away for a while. To be held for a moment only costs more than it brings, so a
-stream keeps its place for 5 s at least; who comes meanwhile is sent what there is, as by `reclaim`. So the
+stream keeps its place for 20 s at least; who comes meanwhile is sent what there is, as by `reclaim`. So the
 sockets stay at the target whatever the crowd does, and with N clients and T places a share of T / N is open
 at any time, everyone in turn.
 
@@ -21,7 +21,7 @@ __all__ = ["HELD_SECONDS", "MOST_SHARE", "SocketBudget"]
 
 TARGET = 0.85  # of the budget: the places
 MOST_SHARE = 1.25  # of the budget: above it a new stream is closed at once
-HELD_SECONDS = 5.0  # a stream that has a place keeps it for so long
+HELD_SECONDS = 20.0  # a stream that has a place keeps it for so long: each change has its price
 LIVE_WAIT, RECLAIM_WAIT = 0.25, 2.0
 BUSY = 0.7  # of a core: more, and clients are to come less often
 FIRST_RATE = 1000.0  # polls a second that are thought affordable before anything was measured

@@ -88,6 +88,11 @@ class Crowd:
     def go(self, seconds: float) -> list[Sample]:
         return list(self.run(seconds))
 
+    @property
+    def open_since(self) -> list[float]:
+        """When each of the streams was opened that are open now."""
+        return list(self._open.values())
+
     def _second(self) -> Sample:
         until, polls, refused, most = self.now + 1.0, 0, 0, self._sockets
         area, last, cpu = 0.0, self.now, self._cpu
@@ -203,12 +208,11 @@ def quantiles(
     the client is back.
     """
     rng = rng or Random(2)
-    late = [
-        (rng.random() * (end - begin), end - begin)
-        for begin, end in crowd.away
-        if begin >= since and end > begin
-    ]
-    late += [(0.0, end - begin) for begin, end in crowd.held if begin >= since]
+    away = [(max(begin, since), end) for begin, end in crowd.away if end > since]
+    held = [(max(begin, since), end) for begin, end in crowd.held if end > since]
+    held += [(max(begin, since), crowd.now) for begin in crowd.open_since]
+    late = [(rng.random() * (end - begin), end - begin) for begin, end in away]
+    late += [(0.0, end - begin) for begin, end in held]
     late.sort()
     whole = sum(weight for _, weight in late)
     found, passed, wanted = [], 0.0, list(shares)
