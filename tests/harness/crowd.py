@@ -41,7 +41,7 @@ class Crowd:
     """Clients that follow the rules, but for *wait_of*: what a client makes of the wait it was told.
 
     *poll_seconds*, *hold_seconds* and *event_seconds*: the processor time of a request, what it costs more
-    to hold it, and that of one event to one held client.
+    to hold it, and that of one event to one held client. *base*: the share of the core that goes elsewhere.
     *events*: how many events a client's channel has a second.
     """
 
@@ -50,6 +50,7 @@ class Crowd:
     poll_seconds: float = 0.0004
     hold_seconds: float = 0.0001
     event_seconds: float = 0.00004
+    base: float = 0.0
     events: float = 1.0
     wait_of: Callable[[float], float] = lambda told: told
     now: float = 0.0
@@ -113,7 +114,8 @@ class Crowd:
             elif what == "end" and self._ends.get(number) == at:
                 self._end(number)
             elif what == "events":
-                self._work(len(self._open) * self.events * self.event_seconds * SECOND_OF_EVENTS)
+                held = len(self._open) * self.events * self.event_seconds
+                self._work((held + self.base) * SECOND_OF_EVENTS)
             most = max(most, self._sockets)
         area += self._sockets * (until - last)
         self.now = until
