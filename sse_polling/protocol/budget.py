@@ -132,5 +132,5 @@ class SocketBudget:
             return  # a rate that nobody reaches teaches nothing
         # What is changed now shows when the clients come back: a quicker hand would overshoot.
         pull = min(1.0, 0.5 * seconds / max(2.0, self.mean_wait))
-        wish = min(1.0, max(-1.0, math.log(BUSY / max(busy, 0.01))))
+        wish = min(1.0, max(-1.0, math.log(BUSY / min(max(busy, 0.01), 100.0))))
         self.rate = min(FASTEST, max(SLOWEST, self.rate * math.exp(wish * pull)))
