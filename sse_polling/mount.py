@@ -24,7 +24,7 @@ from django.urls import (
 
 from . import views
 from .access import Nobody, session_user
-from .conf import get_config
+from .conf import Config, get_config
 from .door import Answer, answer, bad_request, method_not_allowed
 from .lifecycle import node
 from .protocol.burst import Cause
@@ -170,7 +170,7 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -
         window = socket.keep_open(config.keep_alive_seconds)
         given.stream.longest_retry_ms = longest_retry_ms(window)
     try:
-        await _send_stream(given.stream, socket, receive, send, headers)
+        await _send_stream(given.stream, socket, receive, send, headers, config)
     finally:
         given.stream.close()
         if keep and given.stream.cause not in (None, Cause.GONE, Cause.STALLED):
@@ -181,9 +181,13 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -
 
 
 async def _send_stream(
-    stream: Stream, socket: Socket, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
+    stream: Stream,
+    socket: Socket,
+    receive: Receive,
+    send: Send,
+    headers: list[tuple[bytes, bytes]],
+    config: Config,
 ) -> None:
-    config = get_config()
     stream.connection.abort_transport = socket.abort if socket.reachable else None
     outlet = Outlet(
         send,

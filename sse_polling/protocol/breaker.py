@@ -24,11 +24,10 @@ def limit_for(priority: int, priorities: Collection[int], *, capacity: int, thre
 class Breaker:
     """Open once the limit is reached, closed again a tenth below it: it does not flap at the edge."""
 
-    __slots__ = ("is_open", "trips")
+    __slots__ = ("is_open",)
 
     def __init__(self) -> None:
         self.is_open = False
-        self.trips = 0
 
     def admits(self, count: int, *, limit: int) -> bool:
         """Tell whether one more may come while *count* are there."""
@@ -36,5 +35,4 @@ class Breaker:
             self.is_open = count > min(limit - 1, int(limit * (1 - MARGIN)))
         elif count >= limit:
             self.is_open = True
-            self.trips += 1
         return not self.is_open

@@ -28,9 +28,7 @@ def test_it_stays_open_at_the_edge_and_closes_a_tenth_below() -> None:
 
 def test_a_client_that_leaves_and_comes_at_the_edge_does_not_make_it_flap() -> None:
     breaker = Breaker()
-    for count in [900, 899] * 50:
-        breaker.admits(count, limit=900)
-    assert breaker.trips == 1
+    assert not any(breaker.admits(count, limit=900) for count in [900, 899] * 50)
 
 
 def test_a_limit_of_one_closes_when_nobody_is_left() -> None:
