@@ -14,10 +14,11 @@ from .clients import Proxies
 from .presets import PRESETS
 from .protocol.burst import BurstLimits
 from .protocol.retry import RetryLimits
-from .rules import NAME, RESERVED, problems
+from .rules import NAME, problems
 
 __all__ = [
     "Config",
+    "DrainLimits",
     "Effective",
     "RetentionLimits",
     "SendLimits",
@@ -60,6 +61,15 @@ class ClientLimits:
 
     max_sockets: int = 20
     key: str | Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainLimits:
+    """How long a drain takes: at most, for a client's ack, and until the last stream was asked."""
+
+    seconds: float = 20
+    ack_seconds: float = 5
+    spread_seconds: float = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +120,13 @@ class Config:
     sync_seconds: float = 2
     database_threads: int = 2
     retention: Mapping[str, Any] = field(default_factory=dict)
+    drain: DrainLimits = DrainLimits()
     send: SendLimits = SendLimits()
     close_socket: bool = True
     keep_alive_seconds: float = 50
     priming: str = "id"
     channel_layer: str = "default"
+    metrics_token: str | None = None
     # Those that channels may have, that of a channel without one among them.
     priorities: frozenset[int] = field(init=False)
 
@@ -204,9 +216,11 @@ def _read(raw: Mapping[str, Any]) -> Config:
     wrong = [f"{each.where} {each.message}. {each.hint}" for each in problems(raw)]
     if wrong:
         raise ImproperlyConfigured(f"{NAME}: " + " ".join(wrong))
-    values = {key.lower(): value for key, value in raw.items() if key not in RESERVED}
+    values = {key.lower(): value for key, value in raw.items()}
     if "tail" in values:
         values["tail"] = TailLimits(**values["tail"])
+    if "drain" in values:
+        values["drain"] = DrainLimits(**values["drain"])
     if "send" in values:
         values["send"] = SendLimits(**values["send"])
     if "breaker" in values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import threading
 import time
@@ -11,11 +12,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .places import Places
 
-__all__ = ["Connection", "Registry", "registry"]
+__all__ = ["SPEECHLESS", "Connection", "Registry", "registry"]
+
+SPEECHLESS = frozenset({"gone", "stalled"})
+"""Reasons to leave after which nothing can be said to the client."""
+
+_numbers = itertools.count(1)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -23,7 +30,10 @@ class Connection:
     """One open stream, as operators see it. *opened* is a monotonic clock's seconds.
 
     *key* is the name that the client's streams are counted by, None where nothing tells it from others.
-    *passing*: it has no place in the socket budget, sends what there is and ends.
+    *passing*: it has no place in the socket budget, sends what there is and ends. *number* is unique in
+    the process and no secret, unlike *id*, by which a client acks. *behind* tells how many events the
+    stream has still to send, as far as this process knows. *asked*: the client was told to close, and to
+    ack. *burst*: the how manieth of this client's bursts here it is, None if nothing tells.
     """
 
     channels: tuple[str, ...]
@@ -34,19 +44,39 @@ class Connection:
     priority: int = 0
     address: str | None = None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
+    number: int = field(default_factory=partial(next, _numbers))
+    burst: int | None = None
     opened: float = field(default_factory=time.monotonic)
     passing: bool = False
     cursor: str = ""
     events: int = 0
     bytes: int = 0
     leaving: str | None = None
+    asked: bool = False
+    acked: bool = False
+    behind: Callable[[], int] | None = None
     on_leave: Callable[[], Any] | None = None
     abort_transport: Callable[[], Any] | None = None
     task: weakref.ref[asyncio.Task[Any]] | None = None
 
     def leave(self, reason: str) -> None:
-        """Ask the stream to end at the next frame's edge. From any thread."""
-        self.leaving = self.leaving or reason
+        """Ask the stream to end at the next frame's edge. From any thread.
+
+        The first reason holds, unless there is nobody to say good-bye to any more.
+        """
+        if self.leaving is None or (reason in SPEECHLESS and self.leaving not in SPEECHLESS):
+            self.leaving = reason
+        self._wake()
+
+    def ack(self) -> bool:
+        """Learn that the client has let go; False if it was not asked to. From any thread."""
+        if not self.asked:
+            return False
+        self.acked = True
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
         on_leave = self.on_leave
         if on_leave is not None:
             with suppress(RuntimeError):  # its loop is closed: there is nobody to ask
@@ -140,9 +170,27 @@ class Registry:
         self._settle()
         return picked
 
+    def ack(self, *, stream: str | None = None, client: str | None = None) -> int:
+        """Ack the stream of that id, or all of the client that named itself so; return how many heard it.
+
+        Only streams that were told to close listen.
+        """
+        if stream is not None:
+            found = self._live.get(stream)
+            return int(found is not None and found.ack())
+        return sum(each.ack() for each in self if each.asked and each.client == client)
+
     def find(self, *, client: str) -> list[Connection]:
         """Return the connections of the client that named itself *client*."""
         return [each for each in self if each.client == client]
+
+    def has(self, connection: Connection) -> bool:
+        """Tell whether *connection* is open."""
+        return connection.id in self._live
+
+    def numbered(self, number: int) -> Connection | None:
+        """Return the connection of that number, None if it is not open."""
+        return next((each for each in self if each.number == number), None)
 
     def reap(self) -> int:
         """Release what no living task serves any more; return how many those were."""

@@ -16,12 +16,13 @@ from .conf import Config
 from .connections import Connection, Registry, registry
 from .flushing import Flushing
 from .kept import Kept
+from .protocol.absence import Absence
 from .protocol.breaker import Breaker, limit_for
 from .protocol.budget import HELD_SECONDS, SocketBudget
 from .protocol.burst import Cause
 from .protocol.retry import RetryLimits
 
-__all__ = ["RESERVE", "Counts", "Crowded", "Node", "Refusal", "capacity", "descriptors", "node"]
+__all__ = ["RESERVE", "Counts", "Crowded", "Farewell", "Node", "Refusal", "capacity", "descriptors", "node"]
 
 RESERVE = 128  # descriptors kept for the database, the layer, logs and the server itself
 MOST = 10_000
@@ -43,6 +44,17 @@ class Refusal(enum.StrEnum):
     CLIENT = "client"
     ARRIVING = "arriving"
     DATABASE = "database"
+    DRAINING = "draining"
+
+
+class Farewell(enum.StrEnum):
+    """How a client that was asked to leave went."""
+
+    ACKED = "acked"
+    CLOSED = "closed"
+    NOT_ASKED = "not_asked"
+    NOT_ACKED = "not_acked"
+    CUT = "cut"
 
 
 class Crowded(Exception):
@@ -53,7 +65,8 @@ class Crowded(Exception):
 class Counts:
     """What happened since the process began.
 
-    *most*: how many streams were open at once. *states*: how often it became ``serving`` or ``full``.
+    *most*: how many streams were open at once. *states*: how often it became each of them. *farewells*: of
+    the streams that a drain has ended; a plain EventSource cannot ack and is not asked to.
     """
 
     admitted: int = 0
@@ -61,6 +74,7 @@ class Counts:
     refused: Counter[Refusal] = field(default_factory=Counter)
     ended: Counter[Cause] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
+    farewells: Counter[Farewell] = field(default_factory=Counter)
 
 
 def descriptors() -> int | None:
@@ -108,13 +122,22 @@ class Node:
         self._budget: SocketBudget | None = None
         self._state = "serving"
         self._lock = threading.Lock()
-        self._ended: deque[Cause] = deque()
+        self._ended: deque[tuple[Cause, Farewell | None]] = deque()
         self._left: deque[tuple[int, bool | None]] = deque()
         self._stale = False  # somebody came whom the budget has not seen
+        self.absence = Absence()
+        self.draining = False
+        self.elsewhere = False  # other processes are known to take streams
 
     def state(self, config: Config) -> str:
-        """Return ``serving``, or ``full`` while the most important streams would be refused as well."""
-        state = "serving" if self._admits(max(config.priorities), config) else "full"
+        """Return ``serving``, or ``full`` while the most important streams would be refused as well.
+
+        While it drains: ``draining``, and ``drained`` once no stream holds a socket.
+        """
+        if self.draining:
+            state = "draining" if self.sockets else "drained"
+        else:
+            state = "serving" if self._admits(max(config.priorities), config) else "full"
         if state != self._state:
             self._state = state
             self.counts.states[state] += 1
@@ -127,7 +150,7 @@ class Node:
         elif self._budget is None or self._budget.budget != config.budget:
             limits = RetryLimits(**config.retry)
             longest = limits.max_ms / 1000 / (1 + limits.jitter)
-            self._budget = SocketBudget(config.budget, longest_wait=longest)
+            self._budget = SocketBudget(config.budget, longest_wait=longest, absence=self.absence)
         return self._budget
 
     def refuses(self, priority: int, config: Config, *, finite: bool = False) -> Refusal | None:
@@ -135,6 +158,8 @@ class Node:
 
         *finite*: it will not wait for anything. That holds no socket and is answered always.
         """
+        if self.draining:
+            return self.refuse(Refusal.DRAINING)
         if finite:
             return None
         refusal: Refusal | None = None
@@ -171,7 +196,7 @@ class Node:
         """
         connection.priority = priority
         key, most = connection.key, config.per_client.max_sockets
-        if not finite:
+        if not finite or self.draining:
             refusal = self.refuses(priority, config)
             if refusal is not None:
                 return refusal
@@ -198,14 +223,16 @@ class Node:
         self._left.append((wait_ms, None))
         self._settle()
 
-    def ended(self, cause: Cause, *, retry_ms: int, fresh: bool = False) -> None:
+    def ended(
+        self, cause: Cause, *, retry_ms: int, fresh: bool = False, farewell: Farewell | None = None
+    ) -> None:
         """Learn why a stream has ended, whose client was told to come back after *retry_ms*.
 
-        *fresh*: it had events.
+        *fresh*: it had events. *farewell*: how it went if it was asked to leave.
 
         From any thread, and from a finalizer in the middle of anything.
         """
-        self._ended.append(cause)
+        self._ended.append((cause, farewell))
         self._left.append((retry_ms, fresh))
         self._settle()
 
@@ -220,12 +247,17 @@ class Node:
             try:
                 self._stale = False
                 while self._ended:
-                    self.counts.ended[self._ended.popleft()] += 1
+                    cause, farewell = self._ended.popleft()
+                    self.counts.ended[cause] += 1
+                    if farewell is not None:
+                        self.counts.farewells[farewell] += 1
                 now, budget = self._clock(), self._budget
                 while self._left:
                     wait_ms, fresh = self._left.popleft()
                     if budget is not None:
                         budget.sent_away(now, wait_ms / 1000, fresh=fresh)
+                    else:
+                        self.absence.add(now, wait_ms / 1000)
                 if budget is not None:
                     budget.observe(now, count=len(self.registry))
                     if budget.is_due(now):
@@ -237,6 +269,14 @@ class Node:
     def sockets(self) -> int:
         """How many sockets streams hold: the open ones, and those that are over and not flushed."""
         return len(self.registry) + len(self.flushing)
+
+    @property
+    def readers(self) -> int:
+        """How many clients there are: those with a stream, and those that are to come back soon."""
+        with self._lock:
+            self.absence.settle(self._clock())
+        self._settle()
+        return len(self.registry) + self.absence.count
 
     @property
     def _count(self) -> int:

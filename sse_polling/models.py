@@ -1,4 +1,4 @@
-"""What is stored: channels, their events, and who trims."""
+"""What is stored: channels, their events, who trims; server processes, and what they are asked to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .presets import PRESETS
 from .protocol.names import check_channel
 from .rules import MAX_RETENTION_EVENTS, MAX_RETENTION_SECONDS
 
-__all__ = ["Channel", "Event", "Lease"]
+__all__ = ["Channel", "Event", "Lease", "Node", "NodeSockets", "Order"]
 
 
 def validate_channel(name: str) -> None:
@@ -116,3 +116,80 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.holder}"
+
+
+class Node(models.Model):
+    """One server process, as it last said of itself; times are the database's.
+
+    ``figures``, ``history`` and the sockets are JSON whose shapes ``sse_polling.nodes.reading`` knows.
+    ``stopped`` is when it said that it ends; a process that was killed never says so, and falls silent.
+    """
+
+    name = models.CharField(_("name"), max_length=150, unique=True)
+    host = models.CharField(_("host"), max_length=100)
+    pid = models.PositiveBigIntegerField(_("process"))
+    server = models.CharField(_("server"), max_length=30)
+    started = models.DateTimeField(_("started"))
+    seen = models.DateTimeField(_("last seen"), db_index=True)
+    stopped = models.DateTimeField(_("stopped"), null=True, blank=True)
+    state = models.CharField(_("state"), max_length=20)
+    sockets = models.PositiveIntegerField(_("sockets"), default=0)
+    readers = models.PositiveIntegerField(_("readers"), default=0)
+    capacity = models.PositiveIntegerField(_("capacity"), default=0)
+    figures = models.JSONField(_("figures"), default=dict)
+    history = models.JSONField(_("history"), default=dict)
+
+    class Meta:
+        verbose_name = _("live sockets")
+        verbose_name_plural = _("live sockets")
+        default_permissions = ("view",)
+        permissions: ClassVar = [
+            ("drain_node", _("Can drain a process")),
+            ("resume_node", _("Can let a drained process serve again")),
+            ("drain_all", _("Can drain all processes at once")),
+            ("drain_channel", _("Can drain a channel")),
+            ("close_socket", _("Can close a single socket")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class NodeSockets(models.Model):
+    """Up to 500 of a process's sockets, packed: as of *taken*, and *total* of them there were."""
+
+    node = models.OneToOneField(Node, on_delete=models.CASCADE, primary_key=True, related_name="listing")
+    taken = models.DateTimeField()
+    total = models.PositiveIntegerField()
+    packed = models.BinaryField()
+
+    def __str__(self) -> str:
+        return str(self.node_id)
+
+
+class Order(models.Model):
+    """What an operator has asked a process to do. The process says in ``result`` what came of it."""
+
+    class Kind(models.TextChoices):
+        DRAIN = "drain", _("drain")
+        RESUME = "resume", _("resume")
+        CLOSE = "close", _("close socket")
+        CHANNEL = "channel", _("drain channel")
+
+    node = models.ForeignKey(Node, on_delete=models.CASCADE, related_name="orders")
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    target = models.CharField(max_length=200, blank=True, default="")
+    by = models.CharField(max_length=150, blank=True, default="")
+    created = models.DateTimeField()
+    done = models.DateTimeField(null=True, blank=True)
+    result = models.CharField(max_length=20, blank=True, default="")
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(
+                fields=["node", "id"], name="sse_polling_order_open", condition=models.Q(done__isnull=True)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.target}".strip()

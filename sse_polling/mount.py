@@ -205,7 +205,7 @@ async def _send_stream(
         await outlet.send({"type": "http.response.start", "status": 200, "headers": headers})
         ended = False
         async for chunk in chunks:
-            ended = stream.cause is not None
+            ended = stream.is_last
             await outlet.write(chunk, last=ended)
         if not ended:
             await outlet.send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -13,7 +13,6 @@ __all__ = [
     "MAX_RETENTION_EVENTS",
     "MAX_RETENTION_SECONDS",
     "NAME",
-    "RESERVED",
     "Problem",
     "problems",
 ]
@@ -125,9 +124,6 @@ _RULES: Mapping[str, _Rule | Mapping[str, _Rule]] = {
     "CHANNEL_LAYER": _TEXT,
     "METRICS_TOKEN": (lambda value: value is None or _TEXT[0](value), _TEXT[1] + " or None"),
 }
-
-RESERVED = ("DRAIN", "METRICS_TOKEN")
-"""Settings that are checked already and take effect in a later version."""
 
 
 def problems(raw: object) -> Iterator[Problem]:

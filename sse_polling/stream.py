@@ -11,11 +11,12 @@ from functools import partial
 from random import Random
 
 from .conf import Config
-from .connections import Connection
+from .connections import SPEECHLESS, Connection
 from .database import ERRORS
 from .hub import Hub
-from .lifecycle import Node
+from .lifecycle import Farewell, Node
 from .live import LiveChannel, Waiter
+from .measures import measures
 from .presets import PRESETS
 from .protocol import wire
 from .protocol.burst import Burst, BurstLimits, Cause
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 65_536
 DATABASE_RETRY_MS = 5_000
-_SPEECHLESS = (Cause.GONE, Cause.STALLED)  # there is nobody to say good-bye to
 
 
 @dataclass(slots=True)
@@ -116,6 +116,7 @@ class Stream:
     ) -> None:
         self.connection = connection
         self.cause: Cause | None = None
+        self.is_last = False  # the chunk just yielded ends the response
         self.longest_retry_ms: int | None = None  # while the server keeps the socket open for the next poll
         self._hub = hub
         self._readers = readers
@@ -129,6 +130,7 @@ class Stream:
         self._last: Entry | None = None
         self._overflow = False
         self._closed = False
+        self._farewell: Farewell | None = None
         self._retry_ms = 0
         self._away = False
         effective = [reader.live.effective(config) for reader in readers]
@@ -142,6 +144,7 @@ class Stream:
         self._burst = Burst(limits, now=connection.opened)
         connection.cursor = self.cursor
         connection.on_leave = partial(_wake, hub.loop, waiter)
+        connection.behind = self._behind
 
     @property
     def cursor(self) -> str:
@@ -163,7 +166,15 @@ class Stream:
         self._node.registry.release(self.connection)
         if not self._closed:
             self._closed = True
-            self._node.ended(self.cause or Cause.GONE, retry_ms=self._retry_ms, fresh=self._burst.events > 0)
+            measures.age.observe(self._clock() - self._burst.opened)
+            if self.connection.asked and self._farewell is None:
+                self._farewell = Farewell.CLOSED
+            self._node.ended(
+                self.cause or Cause.GONE,
+                retry_ms=self._retry_ms,
+                fresh=self._burst.events > 0,
+                farewell=self._farewell,
+            )
 
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Yield the burst, each chunk whole blocks or one comment line, and end when it is over."""
@@ -213,11 +224,35 @@ class Stream:
                 if self.connection.leaving is None and self._clock() >= beat + self._config.heartbeat_seconds:
                     yield wire.HEARTBEAT
                     beat = self._clock()
-            if self.cause not in _SPEECHLESS:
-                yield out + self._closing()
+            if self.cause in SPEECHLESS:
+                return
+            last = out + self._closing()
+            if self.cause is Cause.DRAIN:
+                if self.connection.client is not None:
+                    self.connection.asked = True
+                    yield last
+                    await self._wait_for_ack()
+                    return
+                self._farewell = Farewell.NOT_ASKED
+            self.is_last = True
+            yield last
         finally:
             self._waiter.close()
             self.close()
+
+    async def _wait_for_ack(self) -> None:
+        """Leave the client time to let go by itself; a stream is over without it as well."""
+        connection = self.connection
+        until = self._clock() + self._config.drain.ack_seconds
+        while not connection.acked and connection.leaving not in SPEECHLESS:
+            seconds = until - self._clock()
+            if seconds <= 0:
+                self._farewell = Farewell.NOT_ACKED
+                return
+            self._waiter.clear()
+            await self._waiter.wait(seconds)
+        if connection.acked:
+            self._farewell = Farewell.ACKED
 
     async def _let_others_go(self) -> None:
         """Wait for this stream's next turn, among all that have something to send."""
@@ -230,7 +265,7 @@ class Stream:
         """Return why the burst is over, if it is; the first reason in this order."""
         leaving = self.connection.leaving
         if leaving is not None:
-            return Cause(leaving) if leaving in (*_SPEECHLESS, Cause.BUDGET) else Cause.DRAIN
+            return Cause(leaving) if leaving in SPEECHLESS or leaving == Cause.BUDGET else Cause.DRAIN
         if self._burst.events and all(reader.position.at_end for reader in self._readers):
             return Cause.END
         if self._last is not None and self._last.ends_burst:
@@ -246,6 +281,10 @@ class Stream:
             return wire.closing(retry_ms=self._next_retry(at_least_ms=DATABASE_RETRY_MS))
         last = wire.closing(retry_ms=self._next_retry(behind=self._is_behind))
         return wire.close("pool_draining") + last if self.cause is Cause.DRAIN else last
+
+    def _behind(self) -> int:
+        """Return how many events of those that this process knows were not sent."""
+        return sum(max(0, reader.live.head - reader.position.sequence) for reader in self._readers)
 
     @property
     def _is_behind(self) -> bool:

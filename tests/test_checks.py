@@ -23,7 +23,6 @@ from sse_polling import access
 from sse_polling.asgi import SSEPolling
 from sse_polling.checks import database
 from sse_polling.checks.server import Mounted, find_mount
-from sse_polling.rules import RESERVED
 
 
 def own_rule(request: Any, channel: str) -> bool:
@@ -89,19 +88,6 @@ def test_every_problem_is_told_and_the_other_checks_keep_quiet(settings: Any) ->
     settings.SSE_POLLING = {"PRESET": "fast", "SYNC_SECONDS": -1, "AUTHORIZE": "no.such.thing", "BUDGET": 5}
     settings.CHANNEL_LAYERS = {}
     found("E001", "E001")
-
-
-@pytest.mark.parametrize("name", RESERVED)
-def test_a_setting_without_effect_is_told(settings: Any, name: str) -> None:
-    values: dict[str, Any] = {
-        "BUDGET": 5,
-        "DRAIN": {"seconds": 5},
-        "KEEP_ALIVE_SECONDS": 5,
-        "METRICS_TOKEN": "x",
-    }
-    settings.SSE_POLLING = {"AUTHORIZE": OWN, name: values[name]}
-    (message,) = found("I001")
-    assert message.msg.startswith(f"SSE_POLLING: {name} has no effect")
 
 
 # Who may read

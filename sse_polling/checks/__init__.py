@@ -19,7 +19,6 @@ sse_polling.W011        ``MAX_SOCKETS`` beyond the descriptor limit
 sse_polling.W012        a ``BUDGET`` that the circuit breaker cuts off
 sse_polling.W013        kept sockets, and a ``RETRY`` beyond ``KEEP_ALIVE_SECONDS``
 sse_polling.W014        kept sockets, and a ``BUDGET`` that they would use up
-sse_polling.I001        a setting that has no effect yet
 ======================  ==========================================================================
 
 None needs a database connection. Importing this package registers them.

@@ -1,16 +1,15 @@
-"""Are the settings known, possible, and of any effect?"""
+"""Are the settings known and possible?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
 
-from ..rules import NAME, RESERVED, problems
+from ..rules import NAME, problems
 
-__all__ = ["check_effect", "check_values", "is_readable", "raw_settings"]
+__all__ = ["check_values", "is_readable", "raw_settings"]
 
 
 def raw_settings() -> Any:
@@ -29,24 +28,6 @@ def check_values(**options: Any) -> list[checks.CheckMessage]:
         checks.Error(f"{_setting(each.where)} {each.message}.", hint=each.hint, id="sse_polling.E001")
         for each in problems(raw_settings())
     ]
-
-
-@checks.register
-def check_effect(**options: Any) -> list[checks.CheckMessage]:
-    if not is_readable():
-        return []
-    return [
-        checks.Info(
-            f"{_setting(where)} has no effect in this version of sse_polling.",
-            hint="It is checked already and will be used by a later version.",
-            id="sse_polling.I001",
-        )
-        for where in _without_effect(raw_settings())
-    ]
-
-
-def _without_effect(raw: Mapping[str, Any]) -> Iterator[str]:
-    yield from (name for name in RESERVED if name in raw)
 
 
 def _setting(where: str) -> str:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 
+from .absence import Absence
+
 __all__ = ["HELD_SECONDS", "MOST_SHARE", "SocketBudget"]
 
 TARGET = 0.85  # of the budget: the places
@@ -27,7 +29,6 @@ BUSY = 0.7  # of a core: more, and clients are to come less often
 FIRST_RATE = 1000.0  # polls a second that are thought affordable before anything was measured
 SLOWEST, FASTEST = 1.0, 1e6
 STEP_SECONDS = 0.25
-BUCKET_SECONDS = 0.25
 FRESH, STALE = 0.5, 1.0  # the weights of a wait after a burst with events, and without
 
 
@@ -39,14 +40,12 @@ class SocketBudget:
     processor time when it :meth:`is_due`, with :meth:`learn`. *longest_wait* bounds every wait, in seconds.
     """
 
-    def __init__(self, budget: int, *, longest_wait: float = 60.0) -> None:
+    def __init__(self, budget: int, *, longest_wait: float = 60.0, absence: Absence | None = None) -> None:
         self.budget = budget
         self.longest_wait = longest_wait
+        self.absence = absence if absence is not None else Absence()
         self.rate = FIRST_RATE  # polls a second that cost BUSY, as far as is known
         self._open = 0
-        self._away = 0
-        self._due: dict[int, int] = {}  # bucket of time: how many clients are due in it
-        self._passed: int | None = None  # the last bucket that was
         self._polls = 0
         self._stepped: tuple[float, float] | None = None  # when, and the processor seconds then
         self._weight = STALE  # the mean of those given
@@ -59,7 +58,7 @@ class SocketBudget:
     @property
     def readers(self) -> int:
         """How many clients there are: open, or away and not due yet."""
-        return self._open + self._away
+        return self._open + self.absence.count
 
     @property
     def mean_wait(self) -> float:
@@ -83,7 +82,7 @@ class SocketBudget:
         """Learn that *count* streams are open from *now* on."""
         self._polls += max(0, count - self._open)
         self._open = count
-        self._pass(now)
+        self.absence.settle(now)
 
     def is_due(self, now: float) -> bool:
         """Tell whether it is time to :meth:`learn`: every quarter of a second, since asking has its price."""
@@ -100,10 +99,7 @@ class SocketBudget:
         """Learn that a client was told to come back after *wait_seconds*; *fresh* as it was asked for."""
         if fresh is not None:
             self._weight += 0.01 * ((FRESH if fresh else STALE) - self._weight)
-        self._pass(now)
-        bucket = math.ceil((now + wait_seconds) / BUCKET_SECONDS)
-        self._due[bucket] = self._due.get(bucket, 0) + 1
-        self._away += 1
+        self.absence.add(now, wait_seconds)
 
     def wait(self, *, fresh: bool) -> float:
         """Return how long the client of a burst should be away; *fresh*: the burst had events.
@@ -113,19 +109,6 @@ class SocketBudget:
         """
         weight = FRESH if fresh else STALE
         return min(self.mean_wait * weight / self._weight, self.longest_wait)
-
-    def _pass(self, now: float) -> None:
-        """Forget those who are due by *now*: they are back, or are no readers any more."""
-        bucket = math.floor(now / BUCKET_SECONDS)
-        if self._passed is None:
-            self._passed = bucket
-        if bucket - self._passed > len(self._due):
-            for due in [each for each in self._due if each <= bucket]:
-                self._away -= self._due.pop(due)
-            self._passed = bucket
-        while self._passed < bucket:
-            self._passed += 1
-            self._away -= self._due.pop(self._passed, 0)
 
     def _correct(self, seconds: float, *, busy: float) -> None:
         if busy <= BUSY and self._polls / seconds < self.rate / 2:

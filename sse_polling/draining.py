@@ -1,0 +1,219 @@
+"""Draining: asking this process's streams to leave, one after the other, at a frame's edge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from .conf import get_config
+from .connections import Connection
+from .lifecycle import Farewell, Node, node
+from .protocol.drain import Course
+
+__all__ = ["Draining", "Progress", "draining"]
+
+logger = logging.getLogger(__name__)
+
+DRAIN = "drain"
+TICK_SECONDS = 0.02
+MOST_WALKS = 100  # channels and sockets that are being closed at the same time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a drain has come. *why* is ``signal`` or ``order``; times in seconds."""
+
+    why: str
+    total: int
+    left: int
+    seconds: float
+    estimate: float
+
+
+class Draining:
+    """This process's drain: :meth:`begin` to be left by every stream, :meth:`resume` to take some again.
+
+    It runs in the loop that was :meth:`bound <bind>` first and is still open. Safe to call from any thread
+    and from a signal's handler.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._walks: set[asyncio.Task[None]] = set()
+        self._course: Course | None = None
+        self._why = ""
+        self._over = False
+        self._when_over: list[Callable[[], object]] = []
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let drains run in *loop*, unless they have one."""
+        if self._loop is None or self._loop.is_closed():
+            self._loop = loop
+
+    @property
+    def is_over(self) -> bool:
+        """True once nobody is left, or the time is up."""
+        return self._over
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it is, None while the process serves."""
+        course, loop = self._course, self._loop
+        if course is None or loop is None or not self._node.draining:
+            return None
+        left, now = self._node.sockets, loop.time()
+        return Progress(
+            why=self._why,
+            total=course.total,
+            left=left,
+            seconds=now - course.began,
+            estimate=course.estimate(now, min(left, course.total)),
+        )
+
+    def begin(self, why: str) -> None:
+        """Take no stream any more, and ask those that are open to leave. Idempotent."""
+        if self._node.draining:
+            return
+        self._node.draining = True
+        self._over = False
+        self._why = why
+        try:
+            if self._loop is None:
+                raise RuntimeError("no stream was ever open")
+            self._loop.call_soon_threadsafe(self._start)
+        except RuntimeError:  # there is no loop, or it is closed, and no stream with it
+            self._end()
+
+    def resume(self) -> None:
+        """Take streams again. Those that were asked to leave still go."""
+        if not self._node.draining:
+            return
+        self._node.draining = False
+        self._over = False
+        self._course = None
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop)
+        logger.info("sse_polling takes streams again")
+
+    def when_over(self, callback: Callable[[], object]) -> None:
+        """Call *callback*, in the loop where the drain runs, once it is over; at once if it is."""
+        self._when_over.append(callback)
+        if self._over:
+            self._tell()
+
+    def close(self, connections: Iterable[Connection]) -> None:
+        """Ask these streams to leave, as a drain does; a socket that stays is cut. In the bound loop.
+
+        Raises ``RuntimeError`` when too many are being closed already.
+        """
+        if len(self._walks) >= MOST_WALKS:
+            raise RuntimeError(f"{MOST_WALKS} channels and sockets are being closed already; try again soon.")
+        chosen = list(connections)
+        walk = asyncio.get_running_loop().create_task(
+            self._walk(self._plan(len(chosen)), chosen),
+            name="sse_polling-close",
+            context=contextvars.Context(),
+        )
+        self._walks.add(walk)
+        walk.add_done_callback(self._walked)
+
+    def _plan(self, total: int) -> Course:
+        limits = get_config().drain
+        return Course(
+            total,
+            now=asyncio.get_running_loop().time(),
+            seconds=limits.seconds,
+            ack_seconds=limits.ack_seconds,
+            spread_seconds=limits.spread_seconds,
+        )
+
+    def _start(self) -> None:
+        if self._node.draining and (self._task is None or self._task.done()):
+            self._course = self._plan(len(self._node.registry))
+            self._task = asyncio.get_running_loop().create_task(
+                self._drain(self._course), name="sse_polling-drain", context=contextvars.Context()
+            )
+
+    def _stop(self) -> None:
+        if self._task is not None and not self._node.draining:
+            self._task.cancel()
+            self._task = None
+
+    async def _drain(self, course: Course) -> None:
+        logger.info("sse_polling drains %s streams (%s)", course.total, self._why)
+        try:
+            await self._walk(course, list(self._node.registry), everybody=True)
+            logger.info("sse_polling is drained: %s", dict(self._node.counts.farewells))
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("sse_polling could not drain")
+        self._end()
+
+    async def _walk(self, course: Course, chosen: list[Connection], *, everybody: bool = False) -> None:
+        """Ask *chosen* to leave and wait until they have; *everybody*: all others, and flushes, as well."""
+        clock = asyncio.get_running_loop().time
+        waiting = sorted(chosen, key=_is_busy)
+        asked = 0
+        while True:
+            now = clock()
+            due = course.due(now)
+            for connection in waiting[asked:due]:
+                connection.leave(DRAIN)
+            asked = due
+            if asked == len(waiting):
+                if everybody:  # who was admitted in the same moment
+                    for connection in self._node.registry:
+                        connection.leave(DRAIN)
+                if not (self._node.sockets if everybody else self._left(chosen)):
+                    return
+            if course.is_late(now):
+                self._cut(list(self._node.registry) if everybody else self._left(chosen))
+                return
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _left(self, chosen: list[Connection]) -> list[Connection]:
+        return [each for each in chosen if self._node.registry.has(each)]
+
+    def _cut(self, left: list[Connection]) -> None:
+        for connection in left:
+            connection.asked = False
+            if connection.abort():
+                self._node.counts.farewells[Farewell.CUT] += 1
+        if left:
+            logger.warning("sse_polling cuts %s sockets that took too long to leave", len(left))
+
+    def _end(self) -> None:
+        self._over = True
+        self._tell()
+
+    def _tell(self) -> None:
+        callbacks, self._when_over = self._when_over, []
+        for callback in callbacks:
+            callback()
+
+    def _walked(self, walk: asyncio.Task[None]) -> None:
+        self._walks.discard(walk)
+        if not walk.cancelled() and (error := walk.exception()) is not None:
+            logger.error("sse_polling could not close what it was asked to", exc_info=error)
+
+    def reset(self) -> None:
+        """Begin anew, as the child of a fork must."""
+        self.__init__(self._node)  # type: ignore[misc]  # the same state that a new one has
+        self._node.draining = False
+
+
+def _is_busy(connection: Connection) -> bool:
+    return connection.behind is not None and connection.behind() > 0
+
+
+draining = Draining(node)
+os.register_at_fork(after_in_child=draining.reset)
