@@ -5,11 +5,13 @@ The site's own proxies are believed, and nothing that a client says of itself.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["UNIX", "Proxies", "client_key"]
+__all__ = ["UNIX", "Bursts", "Proxies", "client_key"]
 
 UNIX = "unix:"  # a peer at the other end of a Unix socket has no address; nginx writes it so, too
 GROUP_BITS = 64  # what one IPv6 customer has at the least (RFC 6177): each may take another address of it
@@ -100,3 +102,20 @@ def _read(text: str) -> _Address | str | None:
 
 def _text(hop: _Address | str | None) -> str | None:
     return None if hop is None or isinstance(hop, str) else str(hop)
+
+
+class Bursts:
+    """How many bursts each of the last *most* clients has had, by the name that it gave itself."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._counts: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def next(self, client: str) -> int:
+        """Return the how manieth burst of *client* begins now."""
+        with self._lock:
+            count = self._counts[client] = self._counts.pop(client, 0) + 1
+            if len(self._counts) > self._most:
+                self._counts.popitem(last=False)
+        return count

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from .clients import Proxies
 from .presets import PRESETS
 from .protocol.burst import BurstLimits
+from .protocol.names import is_own
 from .protocol.retry import RetryLimits
 from .rules import NAME, problems
 
@@ -86,8 +87,8 @@ class Effective:
     """What holds for one channel, and where each part comes from.
 
     *sources* maps ``preset``, ``burst.max_events``, ``retention.max_age_seconds`` and so on to
-    ``default``, ``preset``, ``budget``, ``settings``, ``CHANNELS[<index>]`` or ``admin``. *priority*: who is
-    refused last has the highest.
+    ``default``, ``preset``, ``budget``, ``settings``, ``CHANNELS[<index>]``, ``app`` (its own
+    channels) or ``admin``. *priority*: who is refused last has the highest.
     """
 
     preset: str
@@ -188,6 +189,8 @@ class Config:
         )
 
     def _matched(self, channel: str) -> tuple[Mapping[str, Any], str]:
+        if is_own(channel):
+            return _OWN, "app"
         for index, (pattern, options) in enumerate(self.channels):
             if fnmatchcase(channel, pattern):
                 return options, f"CHANNELS[{index}]"
@@ -195,6 +198,12 @@ class Config:
 
 
 _DEFAULTS = Config()
+# The app's own channels say that something has changed: of interest for a moment, and to few.
+_OWN: Mapping[str, Any] = {
+    "PRESET": "live",
+    "PRIORITY": 100,
+    "RETENTION": {"max_events": 100, "max_age_seconds": 600},
+}
 
 
 _cached: tuple[object, Config] | None = None

@@ -108,6 +108,7 @@ class Registry:
     def __init__(self) -> None:
         self._live: dict[str, Connection] = {}
         self._by_key: dict[str, int] = {}
+        self._asked: dict[str, dict[str, Connection]] = {}  # by the client's name, and by id
         self._places: Places[Connection] = Places()
         self._lock = threading.Lock()
         self._released: deque[Connection] = deque()
@@ -149,6 +150,10 @@ class Registry:
         while self._released:
             connection = self._released.popleft()
             self._places.discard(connection)
+            if connection.asked and connection.client in self._asked:
+                self._asked[connection.client].pop(connection.id, None)
+                if not self._asked[connection.client]:
+                    del self._asked[connection.client]
             if self._live.pop(connection.id, None) is None or connection.key is None:
                 continue
             left = self._by_key[connection.key] - 1
@@ -170,6 +175,15 @@ class Registry:
         self._settle()
         return picked
 
+    def ask(self, connection: Connection) -> None:
+        """Note that the client of *connection* was told to close, and to ack."""
+        connection.asked = True
+        with self._lock:
+            self._forget()
+            if connection.id in self._live and connection.client is not None:
+                self._asked.setdefault(connection.client, {})[connection.id] = connection
+        self._settle()
+
     def ack(self, *, stream: str | None = None, client: str | None = None) -> int:
         """Ack the stream of that id, or all of the client that named itself so; return how many heard it.
 
@@ -178,7 +192,7 @@ class Registry:
         if stream is not None:
             found = self._live.get(stream)
             return int(found is not None and found.ack())
-        return sum(each.ack() for each in self if each.asked and each.client == client)
+        return sum(each.ack() for each in list(self._asked.get(client or "", {}).values()))
 
     def find(self, *, client: str) -> list[Connection]:
         """Return the connections of the client that named itself *client*."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -34,6 +35,7 @@ __all__ = [
     "pass_by",
     "run",
     "run_writing",
+    "run_writing_later",
     "shutdown",
 ]
 
@@ -158,6 +160,12 @@ async def run_writing(function: Callable[P, T], /, *args: P.args, **kwargs: P.kw
     except Away as away:
         _suspect()  # the other threads' connections may be as dead: no second writer is to find out
         raise away.error  # noqa: B904 - as above
+
+
+def run_writing_later(function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call *function* once a thread is free, and let nobody wait for it: at a process's end."""
+    with suppress(RuntimeError):  # no thread can be started any more
+        _executor("writing").submit(_guarded, Line(), function, *args, **kwargs)
 
 
 async def _run(pool: str, line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,21 +11,26 @@ from dataclasses import dataclass, field
 from random import SystemRandom
 from time import monotonic
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 from .access import Visitor, authorize
+from .acks import InvalidAck, ack
 from .conf import Config, Effective, get_config
 from .connections import Connection
 from .database import ERRORS
 from .exceptions import InvalidChannel, InvalidCursor
 from .hub import Hub
 from .lifecycle import Crowded, Refusal, node
+from .nodes.beat import LIVE_CHANNEL, beat
 from .protocol import wire
 from .protocol.cursor import MAX_CHANNELS, Cursor, format_cursor, parse_cursor
 from .protocol.names import check_channel
 from .protocol.retry import RetryLimits, next_retry
 from .stream import DATABASE_RETRY_MS, Stream, open_stream
 
-__all__ = ["Answer", "DoorRequest", "answer", "bad_request", "method_not_allowed"]
+__all__ = ["ACK_BYTES", "Answer", "DoorRequest", "acked", "answer", "bad_request", "method_not_allowed"]
+
+ACK_BYTES = 512
 
 STREAM_HEADERS = (
     ("Content-Type", "text/event-stream"),
@@ -73,6 +78,10 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     A stream in the answer is registered: whoever takes it must see that it is closed.
     """
     config = get_config()
+    if not finite:
+        beat.start()
+        if LIVE_CHANNEL in names:
+            beat.show()
     forwarded = request.plain_headers.get("x-forwarded-for")
     request.address = config.trusted_proxies.client_address(request.address, forwarded)
     try:
@@ -208,14 +217,25 @@ class _Asked:
         return format_cursor(positions) if self.several else str(positions[0][1])
 
 
+def acked(body: bytes) -> Answer:
+    """Take a client's ack, the form that *body* is: 204 if a stream here heard it, 202 if others are told."""
+    try:
+        if len(body) > ACK_BYTES:
+            raise InvalidAck(f"An ack has at most {ACK_BYTES} bytes; got more.")
+        heard = ack(dict(parse_qsl(body.decode("ascii"), max_num_fields=4)))
+    except ValueError as error:
+        return _words(400, str(error))
+    return Answer(204 if heard else 202, [("Cache-Control", "no-store")])
+
+
 def bad_request(error: Exception) -> Answer:
     """Refuse a request whose query or headers Django cannot read: too many parameters, say."""
     return _words(400, f"Bad request: {error}")
 
 
-def method_not_allowed(method: str) -> Answer:
-    refused = _words(405, f"{method[:20]} is not offered here; use GET.")
-    refused.headers.append(("Allow", "GET"))
+def method_not_allowed(method: str, *, allowed: str = "GET") -> Answer:
+    refused = _words(405, f"{method[:20]} is not offered here; use {allowed}.")
+    refused.headers.append(("Allow", allowed))
     return refused
 
 

@@ -15,11 +15,12 @@ from .connections import Connection
 from .lifecycle import Farewell, Node, node
 from .protocol.drain import Course
 
-__all__ = ["Draining", "Progress", "draining"]
+__all__ = ["ORDER", "SIGNAL", "Draining", "Progress", "draining"]
 
 logger = logging.getLogger(__name__)
 
 DRAIN = "drain"
+SIGNAL, ORDER = "signal", "order"
 TICK_SECONDS = 0.02
 MOST_WALKS = 100  # channels and sockets that are being closed at the same time
 
@@ -51,11 +52,17 @@ class Draining:
         self._why = ""
         self._over = False
         self._when_over: list[Callable[[], object]] = []
+        self.on_change: Callable[[], object] = lambda: None  # called, in the loop, when it begins and ends
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let drains run in *loop*, unless they have one."""
         if self._loop is None or self._loop.is_closed():
             self._loop = loop
+
+    @property
+    def why(self) -> str | None:
+        """What it was begun by, ``signal`` or ``order``; None while the process serves."""
+        return self._why if self._node.draining else None
 
     @property
     def is_over(self) -> bool:
@@ -78,8 +85,14 @@ class Draining:
         )
 
     def begin(self, why: str) -> None:
-        """Take no stream any more, and ask those that are open to leave. Idempotent."""
+        """Take no stream any more, and ask those that are open to leave. Idempotent.
+
+        A drain that was ordered becomes one by signal when the process is told to end: it does not resume.
+        """
         if self._node.draining:
+            if self._why != why == SIGNAL:
+                self._why = why
+                self._soon(self.on_change)
             return
         self._node.draining = True
         self._over = False
@@ -98,9 +111,7 @@ class Draining:
         self._node.draining = False
         self._over = False
         self._course = None
-        if self._loop is not None:
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._stop)
+        self._soon(self._stop)
         logger.info("sse_polling takes streams again")
 
     def when_over(self, callback: Callable[[], object]) -> None:
@@ -125,6 +136,11 @@ class Draining:
         self._walks.add(walk)
         walk.add_done_callback(self._walked)
 
+    def _soon(self, function: Callable[[], object]) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(function)
+
     def _plan(self, total: int) -> Course:
         limits = get_config().drain
         return Course(
@@ -141,11 +157,13 @@ class Draining:
             self._task = asyncio.get_running_loop().create_task(
                 self._drain(self._course), name="sse_polling-drain", context=contextvars.Context()
             )
+            self.on_change()
 
     def _stop(self) -> None:
         if self._task is not None and not self._node.draining:
             self._task.cancel()
             self._task = None
+        self.on_change()
 
     async def _drain(self, course: Course) -> None:
         logger.info("sse_polling drains %s streams (%s)", course.total, self._why)
@@ -193,6 +211,7 @@ class Draining:
 
     def _end(self) -> None:
         self._over = True
+        self.on_change()
         self._tell()
 
     def _tell(self) -> None:

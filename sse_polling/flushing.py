@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
 from .connections import Connection
 
@@ -20,6 +21,10 @@ class Flushing:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __iter__(self) -> Iterator[Connection]:
+        with self._lock:
+            return iter(list(self._held))
 
     def count(self, *, key: str) -> int:
         """Return how many the client of that name has."""

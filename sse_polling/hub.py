@@ -10,8 +10,9 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from . import history, pauses
 from .comparing import Comparison
@@ -26,7 +27,7 @@ from .supervisor import supervise
 from .tails import Tails
 from .trimmer import keep_trimmed
 
-__all__ = ["Hub", "hubs", "poke"]
+__all__ = ["Hub", "hubs", "on_fleet", "poke"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Hub:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.subscription = Subscription(
-            names=lambda: self.tails.names, on_wake=self.wake, on_live=self._catch_up
+            names=lambda: self.tails.names, on_wake=self.wake, on_live=self._catch_up, on_fleet=_heard
         )
         self.tails = Tails(on_forget=self.subscription.part)
         self.comparison = Comparison(
@@ -219,6 +220,15 @@ class Hub:
             self.tails.tidy(now=now, limits=limits)
             if self.tails.empty_for(now) > limits.idle_seconds:
                 self.stop()
+
+
+on_fleet: list[Callable[[dict[str, Any]], object]] = []
+"""Told each message to all processes, in the loop of a hub that hears it."""
+
+
+def _heard(message: dict[str, Any]) -> None:
+    for each in on_fleet:
+        each(message)
 
 
 def _retrieved(future: asyncio.Future[None]) -> None:

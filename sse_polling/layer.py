@@ -14,6 +14,7 @@ from .protocol.cursor import UNKNOWN
 from .protocol.names import channel_hash
 
 __all__ = [
+    "FLEET",
     "PROBE",
     "WAKE",
     "Wake",
@@ -30,6 +31,9 @@ __all__ = [
 
 WAKE = "sse_polling.wake"
 PROBE = "sse_polling.probe"
+FLEET = "sse_polling.fleet"
+"""The group of all processes, and the type of its messages: ``{"look": True}`` says that a row has changed,
+``{"acks": [...]}`` what clients have acked (:mod:`.acks`)."""
 _REDIS = "channels_redis."
 _own: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from .clients import Bursts
 from .conf import Config
 from .connections import Connection, Registry, registry
 from .flushing import Flushing
@@ -126,6 +127,7 @@ class Node:
         self._left: deque[tuple[int, bool | None]] = deque()
         self._stale = False  # somebody came whom the budget has not seen
         self.absence = Absence()
+        self.bursts = Bursts()
         self.draining = False
         self.elsewhere = False  # other processes are known to take streams
 
@@ -203,6 +205,8 @@ class Node:
             if key is not None and self.registry.count(key=key) + self.flushing.count(key=key) >= most:
                 return self.refuse(Refusal.CLIENT)
         self.registry.take(connection)
+        if connection.client is not None:
+            connection.burst = self.bursts.next(connection.client)
         self.counts.admitted += 1
         self.counts.most = max(self.counts.most, len(self.registry))
         self._stale = True

@@ -18,12 +18,12 @@ __all__ = ["Measures", "measures"]
 class Measures:
     """Counts and histograms, times in seconds.
 
-    *published*: events that this process has stored. *delivered*: events handed to streams' sockets, and
-    *bytes* all that was. *reconnects*: streams that were opened with a cursor. *gaps* by reason. *replays*: how many chunks came
-    from ``tail`` and from ``database``. *age*: of a stream at its end; *first*: from admission to the first
-    event of those whose events were there; *latency*: from an event's ``created`` (the publisher's clock) to
-    its first byte written, of the newest event of each chunk, while that is no older than a client may be
-    away.
+    *published*: events that this process has stored. *delivered* and *bytes*: what was handed to sockets, in
+    events. *reconnects*: streams that were opened with a cursor. *gaps* by reason. *replays*: of the streams
+    that had events to catch up on, how many took them from ``tail`` and how many from ``database``.
+    *age*: of a stream at its end. *first*: from a stream's opening to its first events, if it had some to
+    catch up on. *latency*: from an event's ``created``, by the publisher's clock, to its socket, of
+    the newest event of each chunk that is not older than a client may be away.
     """
 
     published: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -25,8 +26,9 @@ from django.urls import (
 from . import views
 from .access import Nobody, session_user
 from .conf import Config, get_config
-from .door import Answer, answer, bad_request, method_not_allowed
+from .door import ACK_BYTES, Answer, acked, answer, bad_request, method_not_allowed
 from .lifecycle import node
+from .nodes.beat import beat
 from .protocol.burst import Cause
 from .protocol.names import RESERVED_NAMES
 from .sending import Outlet, Stalled
@@ -35,6 +37,8 @@ from .transport import Socket, find_socket, longest_retry_ms
 
 __all__ = ["Mount"]
 
+ACK = "ack/"
+ACK_SECONDS = 10.0
 REMEMBERED = 4096  # addresses of which is known where the URLconf leads
 REMEMBERED_LENGTH = 256  # of what is longer, nothing is a channel's name
 
@@ -48,6 +52,7 @@ class Mount:
 
     def __init__(self, app: Any, *, path: str | None) -> None:
         self.app = app
+        _start_with_daphne()
         self._given = path is not None
         self._route = "/"  # the path as the URLconf knows it, without a script prefix
         self._path = path if path is None else "/" + path.strip("/") + "/" if path.strip("/") else "/"
@@ -68,7 +73,12 @@ class Mount:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
-        names = self._channels(scope) if kind in ("http", "websocket") else None
+        beat.start()
+        rest = self._rest(scope) if kind in ("http", "websocket") else None
+        if rest is not None and kind == "http" and rest == ACK and self._is_ours(rest, views.ack):
+            await _serve(scope, receive, send, None)
+            return
+        names = self._channels(rest) if rest is not None else None
         if names is None:
             await self.app(scope, receive, send)
         elif kind == "websocket":
@@ -78,35 +88,46 @@ class Mount:
         else:
             await _serve(scope, receive, send, names)
 
-    def _channels(self, scope: Scope) -> list[str] | None:
-        """Return [] for several channels (named in the query), [name] for one, None if not ours."""
+    def _rest(self, scope: Scope) -> str | None:
+        """Return what follows our path, None if it is not the start of this one."""
         path: str = scope["path"]
         root = scope.get("root_path", "")
         for prefix in (self.path, root.rstrip("/") + self.path):
             if path.startswith(prefix):
-                rest = path[len(prefix) :]
-                if not rest:
-                    return []
-                name = rest[:-1]
-                if rest.endswith("/") and name and "/" not in name and name not in RESERVED_NAMES:
-                    return [name] if self._is_ours(rest) else None
+                return path[len(prefix) :]
         return None
 
-    def _is_ours(self, rest: str) -> bool:
+    def _channels(self, rest: str) -> list[str] | None:
+        """Return [] for several channels (named in the query), [name] for one, None if not ours."""
+        if not rest:
+            return []
+        name = rest[:-1]
+        if rest.endswith("/") and name and "/" not in name and name not in RESERVED_NAMES:
+            return [name] if self._is_ours(rest, views.stream) else None
+        return None
+
+    def _is_ours(self, rest: str, view: Any) -> bool:
         """Tell whether the site's URLconf leads there too: an address before the include is the site's."""
         if self._given:
             return True
-        leads = _leads_to_stream if len(rest) <= REMEMBERED_LENGTH else _leads_to_stream.__wrapped__
-        return leads(get_resolver(), self._route + rest)
+        leads = _leads_to if len(rest) <= REMEMBERED_LENGTH else _leads_to.__wrapped__
+        return leads(get_resolver(), self._route + rest) is view
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _leads_to_stream(resolver: URLResolver, address: str) -> bool:
-    # Another ROOT_URLCONF is another resolver.
+def _leads_to(resolver: URLResolver, address: str) -> Any:
+    """Return the view at *address*, None without one. Another ROOT_URLCONF is another resolver."""
     try:
-        return resolver.resolve(address).func is views.stream
+        return resolver.resolve(address).func
     except Resolver404:
-        return False
+        return None
+
+
+def _start_with_daphne() -> None:
+    """Begin the beat once daphne's reactor runs: it tells no application that it starts."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if hasattr(reactor, "callWhenRunning") and not getattr(reactor, "running", True):
+        reactor.callWhenRunning(reactor.callLater, 0, beat.start)
 
 
 class _MountRequest:
@@ -143,13 +164,13 @@ class _MountRequest:
         self.scope, self.session = scope, scope["session"]
 
 
-async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str]) -> None:
+async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str] | None) -> None:
     config = get_config()
     socket = find_socket(send, scope)
     if socket.owner is not None:
         node.kept.discard(socket.owner)
     try:
-        given = await _answer(scope, receive, send, names)
+        given = await (_take(scope, receive) if names is None else _answer(scope, receive, send, names))
     except BaseException:
         socket.close_when_done()
         raise
@@ -228,6 +249,24 @@ async def _answer(scope: Scope, receive: Receive, send: Send, names: list[str]) 
         return await answer(request, names or request.GET.getlist("channel"), several=not names)
     except (SuspiciousOperation, UnicodeError) as error:
         return bad_request(error)
+
+
+async def _take(scope: Scope, receive: Receive) -> Answer:
+    """Take an ack."""
+    if scope["method"] != "POST":
+        return method_not_allowed(scope["method"], allowed="POST")
+    body, more = b"", True
+    try:
+        async with asyncio.timeout(ACK_SECONDS):
+            while more and len(body) <= ACK_BYTES:
+                message = await receive()
+                if message["type"] != "http.request":
+                    break
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+    except TimeoutError:
+        return bad_request(TimeoutError(f"the ack did not come within {ACK_SECONDS:g} s"))
+    return acked(body)
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connections, transaction
+from django.utils import timezone
 
 from . import history
 from .conf import get_config
 from .database import alias
 from .exceptions import InvalidChannel, InvalidEvent
-from .history import NewEvent
+from .history import ChannelState, NewEvent
+from .measures import measures
 from .protocol.cursor import format_cursor
 from .protocol.event import END, StoredEvent, check_data, check_event, check_key
 from .protocol.names import check_channel, is_own
@@ -131,10 +133,18 @@ def store(events: list[NewEvent]) -> list[StoredEvent]:
     if not (connections[using].in_atomic_block or connections[using].get_autocommit()):
         # Django has no hook on such a commit, and says so only once the events are stored.
         raise transaction.TransactionManagementError("Publish in autocommit mode or inside atomic().")
+    began = timezone.now()
     stored, grown = history.append(events, using=using)
     if grown:
-        transaction.on_commit(partial(wake, grown), using=using)
+        # A key that was known already has brought an event of an earlier call.
+        fresh = {(each.channel, each.sequence) for each in stored if each.created and each.created >= began}
+        transaction.on_commit(partial(_committed, grown, len(fresh)), using=using)
     return stored
+
+
+def _committed(grown: Sequence[ChannelState], count: int) -> None:
+    measures.published += count
+    wake(grown)
 
 
 def _text(data: Any) -> str:

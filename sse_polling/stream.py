@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
+from time import time
 
 from .conf import Config
 from .connections import SPEECHLESS, Connection
@@ -40,6 +41,11 @@ class _Reader:
 
     live: LiveChannel
     position: Position
+
+
+def _events_left(readers: list[_Reader]) -> int:
+    """Return how many events of those that this process knows were not sent."""
+    return sum(max(0, reader.live.head - reader.position.sequence) for reader in readers)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, waiter: Waiter) -> None:
@@ -79,6 +85,7 @@ async def open_stream(
             over = over and await at_end(hub, live, position)
             readers.append(_Reader(live, position))
         if not over:
+            measures.reconnects += bool(cursor.text)
             stream = Stream(
                 hub,
                 connection,
@@ -144,7 +151,7 @@ class Stream:
         self._burst = Burst(limits, now=connection.opened)
         connection.cursor = self.cursor
         connection.on_leave = partial(_wake, hub.loop, waiter)
-        connection.behind = self._behind
+        connection.behind = partial(_events_left, readers)
 
     @property
     def cursor(self) -> str:
@@ -189,7 +196,8 @@ class Stream:
             beat = self._clock()
             while True:
                 self._waiter.clear()
-                if out and not all(at_hand(reader.live, reader.position) for reader in self._readers):
+                source = self._source() if out else ""
+                if source == "database":
                     yield out
                     out = b""
                 try:
@@ -202,7 +210,7 @@ class Stream:
                 now = self._clock()
                 if chunk:
                     self._burst.sent(events=events, size=len(chunk), now=now)
-                    self._count(events, len(chunk))
+                    self._count(events, len(chunk), source)
                     out += chunk
                 self.cause = self._over(now, idle=not chunk or not self._is_behind)
                 if self.cause is not None:
@@ -226,16 +234,9 @@ class Stream:
                     beat = self._clock()
             if self.cause in SPEECHLESS:
                 return
-            last = out + self._closing()
-            if self.cause is Cause.DRAIN:
-                if self.connection.client is not None:
-                    self.connection.asked = True
-                    yield last
-                    await self._wait_for_ack()
-                    return
-                self._farewell = Farewell.NOT_ASKED
-            self.is_last = True
-            yield last
+            yield out + self._finish()
+            if self.connection.asked:
+                await self._wait_for_ack()
         finally:
             self._waiter.close()
             self.close()
@@ -276,15 +277,26 @@ class Stream:
             return Cause.BYTES
         return self._burst.full(now) or (self._burst.quiet(now) if idle else None)
 
+    def _source(self) -> str:
+        """Return where the next chunk comes from: ``tail``, or ``database`` which takes its time."""
+        at_once = all(at_hand(reader.live, reader.position) for reader in self._readers)
+        return "tail" if at_once else "database"
+
+    def _finish(self) -> bytes:
+        """Return the stream's last words, and note whether its client is waited for."""
+        if self.cause is Cause.DRAIN:
+            if self.connection.client is not None:
+                self._node.registry.ask(self.connection)
+            else:
+                self._farewell = Farewell.NOT_ASKED
+        self.is_last = not self.connection.asked
+        return self._closing()
+
     def _closing(self) -> bytes:
         if self.cause in (Cause.DATABASE, Cause.FAILED):
             return wire.closing(retry_ms=self._next_retry(at_least_ms=DATABASE_RETRY_MS))
         last = wire.closing(retry_ms=self._next_retry(behind=self._is_behind))
         return wire.close("pool_draining") + last if self.cause is Cause.DRAIN else last
-
-    def _behind(self) -> int:
-        """Return how many events of those that this process knows were not sent."""
-        return sum(max(0, reader.live.head - reader.position.sequence) for reader in self._readers)
 
     @property
     def _is_behind(self) -> bool:
@@ -343,11 +355,22 @@ class Stream:
     def _block(self, item: Gap | Entry) -> bytes:
         """Return *item* as the client gets it, whose cursor is behind it already."""
         if isinstance(item, Gap):
+            measures.gaps[item.reason] += 1
             return wire.gap(item, self.cursor)
         return wire.with_id(self.cursor, item.envelope) if self._several else item.frame
 
-    def _count(self, events: int, size: int) -> None:
+    def _count(self, events: int, size: int, source: str) -> None:
         connection = self.connection
         connection.events += events
         connection.bytes += size
         connection.cursor = self.cursor
+        measures.delivered += events
+        measures.bytes += size
+        if source:
+            measures.replays[source] += 1
+            measures.first.observe(self._clock() - self._burst.opened)
+        created = self._last.event.created if self._last is not None else None
+        if created is not None:
+            age = time() - created.timestamp()
+            if age <= self._retry.max_ms / 1000:
+                measures.latency.observe(max(0.0, age))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from .layer import PROBE, Wake, group_name, hosts, is_in_memory, own, reason, reset, send, turn
+from .layer import FLEET, PROBE, Wake, group_name, hosts, is_in_memory, own, reason, reset, send, turn
 from .supervisor import Outage
 
 __all__ = ["Subscription"]
@@ -35,8 +35,8 @@ JOINS = 32  # at once
 class Subscription:
     """Hears of wakes, and says in ``hears`` whether it does.
 
-    *names* returns the channels to hear of, *on_wake* is told each :class:`Wake`, *on_live* is called
-    each time that it begins to hear: what came before nobody has told.
+    *names* returns the channels to hear of, *on_wake* is told each :class:`Wake`, *on_fleet* each message to
+    all processes, *on_live* is called each time that it begins to hear: what came before nobody has told.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Subscription:
         names: Callable[[], Collection[str]],
         on_wake: Callable[[Wake], None],
         on_live: Callable[[], None],
+        on_fleet: Callable[[dict[str, Any]], None] = lambda message: None,
     ) -> None:
         self.hears = False
         self.layer: Any = None
@@ -52,6 +53,7 @@ class Subscription:
         self._names = names
         self._on_wake = on_wake
         self._on_live = on_live
+        self._on_fleet = on_fleet
         self._address: str | None = None
         self._joining: dict[str, asyncio.Task[None]] = {}
         self._parting: set[str] = set()
@@ -92,7 +94,7 @@ class Subscription:
         finally:
             self.hears = False
             address, self._address = self._address, None
-            groups = [*self._probes, *map(group_name, self.joined)]
+            groups = [FLEET, *self._probes, *map(group_name, self.joined)]
             self.joined.clear()
             self._parting.clear()
             await self._end([*tasks, *self._joining.values()], address, groups)
@@ -129,6 +131,9 @@ class Subscription:
             if not self._silent:
                 self._echo.set()
             return
+        if isinstance(message, dict) and message.get("type") == FLEET:
+            self._on_fleet(message)
+            return
         try:
             wake = Wake.of(message)
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -146,7 +151,7 @@ class Subscription:
             if rejoined is None or lost or loop.time() - rejoined >= REJOIN_SECONDS:
                 rejoined = loop.time()
                 async with asyncio.timeout(LAYER_TIMEOUT):
-                    for group in self._probes:
+                    for group in (FLEET, *self._probes):
                         await self.layer.group_add(group, address)
                 await self._join_all(address, list(self._names()))
             else:

@@ -9,6 +9,7 @@ from . import views
 app_name = "sse_polling"
 urlpatterns = [
     path("", views.streams, name="streams"),
+    path("ack/", views.ack, name="ack"),
     path("ready/", views.ready, name="ready"),
     path("<str:channel>/", views.stream, name="stream"),
 ]

@@ -18,13 +18,13 @@ from django.views.decorators.csrf import csrf_exempt
 from .access import Nobody
 from .conf import get_config
 from .database import pass_by
-from .door import Answer, answer, bad_request, method_not_allowed
+from .door import ACK_BYTES, Answer, acked, answer, bad_request, method_not_allowed
 from .hub import hubs
 from .lifecycle import capacity, node
 from .threads import give_thread_back
 from .transport import SHORTEST_WINDOW, longest_retry_ms
 
-__all__ = ["ready", "stream", "streams"]
+__all__ = ["ack", "ready", "stream", "streams"]
 
 View = Callable[..., Any]
 CUT_BYTES = 65_536  # Django's ASGI handler cuts every part of a response at this size
@@ -77,8 +77,20 @@ async def streams(request: HttpRequest) -> HttpResponseBase:
 
 
 @_door
+async def ack(request: HttpRequest) -> HttpResponseBase:
+    """Take a client's goodbye to a ``close``."""
+    if request.method != "POST":
+        return _plain(method_not_allowed(request.method or "", allowed="POST"), request)
+    try:
+        body = request.read(ACK_BYTES + 1)
+    except OSError as error:
+        return _plain(bad_request(error), request)
+    return _plain(acked(body), request)
+
+
+@_door
 async def ready(request: HttpRequest) -> HttpResponseBase:
-    """Tell a load balancer how this process is.
+    """Tell a load balancer how this process is: 503 while it drains, and only then.
 
     ``layer`` is how it learns of events: ``live``, ``polling`` or ``down`` (``Hub.state``), None before
     its first stream.
@@ -93,7 +105,8 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
         "capacity": capacity(config),
         "layer": hub.state if hub is not None else None,
     }
-    return JsonResponse(body, headers={"Cache-Control": "no-store"})
+    status = 503 if node.draining else 200
+    return JsonResponse(body, status=status, headers={"Cache-Control": "no-store"})
 
 
 async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:

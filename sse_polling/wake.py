@@ -12,7 +12,9 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from . import layer
 from .history import ChannelState
@@ -24,6 +26,7 @@ __all__ = ["Sender", "look_again", "send", "sender", "wake"]
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
+MAX_POSTS = 1_000
 SEND_TIMEOUT = 5.0
 FLUSH_SECONDS = 2.0
 
@@ -61,6 +64,7 @@ class Sender:
         """Begin anew, as the child of a fork must: its parent's thread is not in it."""
         self._lock = threading.Lock()
         self._waiting: dict[str, Wake] = {}
+        self._posts: deque[dict[str, Any]] = deque(maxlen=MAX_POSTS)  # the newest: each says it again
         self._loop: asyncio.AbstractEventLoop | None = None
         self._busy = False
         self._away_since: float | None = None
@@ -80,6 +84,12 @@ class Sender:
                     self._waiting[each.channel] = each
         loop = self.loop()
         loop.call_soon_threadsafe(self._begin)
+
+    def post(self, message: dict[str, Any]) -> None:
+        """Send *message* to all processes that share a channel layer, this one as well. Never blocks."""
+        if not layer.is_in_memory(layer.configured()):
+            self._posts.append({"type": layer.FLEET, **message})
+            self.loop().call_soon_threadsafe(self._begin)
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the background loop, started if there is none."""
@@ -107,11 +117,22 @@ class Sender:
             while True:
                 with self._lock:
                     batch, self._waiting = self._waiting, {}
-                if not batch:
+                    posts = [self._posts.popleft() for _ in range(len(self._posts))]
+                if not batch and not posts:
                     return
-                await self._send(list(batch.values()))
+                for post in posts:
+                    await self._post(post)
+                if batch:
+                    await self._send(list(batch.values()))
         finally:
             self._busy = False
+
+    async def _post(self, message: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await layer.send(layer.configured(), layer.FLEET, message)
+        except Exception as error:  # noqa: BLE001 - as below; what it says is in the database too
+            logger.info("sse_polling could not tell the other processes: %s", layer.reason(error))
 
     async def _send(self, batch: list[Wake]) -> None:
         for index, each in enumerate(batch):
@@ -143,7 +164,7 @@ class Sender:
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until everything is sent, at most *seconds*."""
         until = time.monotonic() + seconds
-        while (self._waiting or self._busy) and time.monotonic() < until:
+        while (self._waiting or self._posts or self._busy) and time.monotonic() < until:
             time.sleep(0.005)
 
 

@@ -26,6 +26,14 @@ def pytest_unconfigure() -> None:
             left.unlink(missing_ok=True)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_beat() -> None:
+    """Let no test's own process write a row or listen to signals, unless it begins to itself."""
+    from sse_polling.nodes.beat import beat
+
+    beat.enabled = False
+
+
 @pytest.fixture
 def processes() -> Iterator[contextlib.ExitStack]:
     """Stop, last started first, what is registered with it: `processes.callback(server.stop)`."""

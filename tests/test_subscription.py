@@ -284,7 +284,7 @@ def test_a_channel_that_is_let_go_while_it_is_joined_is_left_again(
         ear.subscription.part(f"idle.{number}")
     time.advance(4)
     assert ear.subscription.joined == {"a", "b"}
-    assert len([members for members in layer.groups.values() if members]) == 3  # and the probes'
+    assert len([members for members in layer.groups.values() if members]) == 4  # and the probes', the fleet's
 
 
 def test_of_several_servers_none_fails_unnoticed(

@@ -284,5 +284,6 @@ def _source(effective: Effective, name: str) -> str:
         "preset": gettext("preset %(name)s") % {"name": effective.preset},
         "settings": gettext("settings"),
         "admin": gettext("this channel"),
+        "app": gettext("the app's own channel"),
     }
     return words.get(source, f"SSE_POLLING {source}")
