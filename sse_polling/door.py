@@ -78,10 +78,8 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     A stream in the answer is registered: whoever takes it must see that it is closed.
     """
     config = get_config()
-    if not finite:
-        beat.start()
-        if LIVE_CHANNEL in names:
-            beat.show()
+    if LIVE_CHANNEL in names:
+        beat.show()
     forwarded = request.plain_headers.get("x-forwarded-for")
     request.address = config.trusted_proxies.client_address(request.address, forwarded)
     try:

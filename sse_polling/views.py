@@ -21,6 +21,7 @@ from .database import pass_by
 from .door import ACK_BYTES, Answer, acked, answer, bad_request, method_not_allowed
 from .hub import hubs
 from .lifecycle import capacity, node
+from .nodes.beat import beat
 from .threads import give_thread_back
 from .transport import SHORTEST_WINDOW, longest_retry_ms
 
@@ -120,6 +121,8 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
             if refused is not None:
                 return _plain(refused)
             pass_by(asyncio.get_running_loop())
+        else:
+            beat.start()
         given = await answer(_ViewRequest(request), asked, several=not names, finite=finite)
     except (SuspiciousOperation, UnicodeError) as error:
         return _plain(bad_request(error), request)

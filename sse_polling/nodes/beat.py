@@ -61,12 +61,13 @@ class Beat:
 
     def start(self) -> None:
         """Begin in the running loop, unless it beats already. Cheap: called with every request."""
+        loop = asyncio.get_running_loop()
+        task = self._task
+        if task is not None and not task.done() and (loop is self._loop or not task.get_loop().is_closed()):
+            return
         if not self.enabled:
             return
         listen()
-        if self._task is not None and not self._task.done() and self._loop and not self._loop.is_closed():
-            return
-        loop = asyncio.get_running_loop()
         if not self.name:
             self.name = f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(2)}"
         self._loop, self._wanted = loop, Waiter()
