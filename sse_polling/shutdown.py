@@ -1,0 +1,209 @@
+"""The end of a server's process, which begins with a drain: without it servers cut streams in mid-frame.
+
+No server tells its applications in time. daphne cancels them as soon as it is asked to stop; uvicorn,
+hypercorn and granian wait for open streams in silence. So :func:`listen` puts itself between the signal
+and the server. What each server does is in ``docs/drain.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+from asgiref.sync import AsyncToSync
+
+from .conf import get_config
+from .connections import registry
+from .draining import draining
+
+__all__ = ["listen"]
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+FLUSH_SECONDS = 0.2  # between the last write and the server's end, which drops what it has not sent
+SAME_SECONDS = 1.0  # hypercorn's parent tells a worker twice, uvicorn's repeats what the terminal said
+LATE_SECONDS = 2.0  # after which a drain that should be over is waited for no more
+LOOK_SECONDS = 0.25
+TOLD_SECONDS = 0.1  # by then the loop has handed the first signal to its server
+
+#: The signal reaches these servers at once, or they are told at once, and wait for streams.
+PATIENT = ("uvicorn.server", "granian._signals", "asyncio.unix_events", "uvloop.loop")
+
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+
+_watch: Watch | None = None
+
+
+def listen() -> None:
+    """Have this process drain before its server stops it. In a running loop; idempotent and cheap.
+
+    Nothing happens outside the main thread, where no signal is heard (``runserver`` with its reloader), and
+    in the loops that ``async_to_sync`` makes for one call (WSGI).
+    """
+    global _watch  # noqa: PLW0603 - signals are the process's
+    loop = asyncio.get_running_loop()
+    if _watch is not None and _watch.loop is loop:
+        _watch.look()
+        return
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if loop in getattr(AsyncToSync, "loop_thread_executors", ()):
+        return
+    if _watch is not None:
+        _watch.stop()
+    _watch = Watch(loop)
+    _watch.start()
+
+
+class Watch:
+    """The signals of this process, while *loop* is the main thread's."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._previous: dict[int, Handler] = {}
+        self._asked: tuple[int, float] | None = None  # the first signal, and when it came
+        self._found = "hypercorn.asyncio.run" not in sys.modules  # True: there is nothing to look for
+        self._let_go = False  # the server was told, and no drain goes before its end any more
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Take the signals over from whoever has them; those that are ignored stay ignored."""
+        draining.bind(self.loop)
+        for number in SIGNALS:
+            previous = signal.getsignal(number)
+            if previous is None or previous is signal.SIG_IGN:  # None: not set from Python
+                continue
+            self._previous[number] = previous
+            with suppress(ValueError):  # not the main interpreter
+                signal.signal(number, self._on_signal)
+                signal.siginterrupt(number, False)
+        self._look_again()
+        self._task = self.loop.create_task(
+            self._run(), name="sse_polling-shutdown", context=contextvars.Context()
+        )
+
+    def stop(self) -> None:
+        """Give the signals back, unless somebody has taken them since."""
+        for number, previous in self._previous.items():
+            if signal.getsignal(number) == self._on_signal:
+                # asyncio.run has not taken its own back, and what it made is of no use to the next loop.
+                runners = getattr(getattr(previous, "func", None), "__module__", None) == "asyncio.runners"
+                signal.signal(number, signal.default_int_handler if runners else previous)
+
+    async def _run(self) -> None:
+        try:
+            await self.loop.create_future()
+        finally:
+            self.stop()  # the loop's end cancels its tasks
+
+    def _look_again(self) -> None:
+        if not self.look():
+            self.loop.call_later(LOOK_SECONDS, self._look_again)
+
+    def look(self) -> bool:
+        """Look for what tells a hypercorn worker to stop, which is no signal; True once there is no need.
+
+        A task of the server waits for it. It is made after the application's startup.
+        """
+        if not self._found:
+            code = sys.modules["hypercorn.utils"].raise_shutdown.__code__
+            for task in asyncio.all_tasks(self.loop):
+                if getattr(task.get_coro(), "cr_code", None) is code:
+                    task.add_done_callback(lambda _: draining.begin("signal"))
+                    self._found = True
+        return self._found
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # Between any two lines of the main thread: nothing here may wait for a lock.
+        now = time.monotonic()
+        if self.loop.is_closed():
+            self._pass_on(number, frame)
+        elif self._asked is None:
+            self._asked = number, now
+            draining.begin("signal")
+            if getattr(self._previous[number], "__module__", None) in PATIENT:
+                self._pass_on(number, frame)
+                if "granian" in sys.modules:
+                    self.loop.call_soon_threadsafe(self.loop.call_later, TOLD_SECONDS, self._tell_no_more)
+            else:
+                self.loop.call_soon_threadsafe(self._wait_for_drain, number)
+        elif not _is_same(self._asked, (number, now)):
+            self.loop.call_soon_threadsafe(self._cut)
+            self._pass_on(number, frame)
+
+    def _tell_no_more(self) -> None:
+        """Keep further signals from the loop's handler: granian's blocks for good at the third."""
+        for number in self._previous:
+            if self.loop.remove_signal_handler(number):
+                signal.signal(number, self._on_signal)
+
+    def _wait_for_drain(self, number: int) -> None:
+        """Let the server go after the drain: it would cancel its applications at once."""
+        _stop_accepting(self.loop)
+
+        def let_go() -> None:
+            if not self._let_go:
+                self._pass_on(number, None)
+
+        def soon() -> None:
+            with suppress(RuntimeError):  # the loop is closed: it is over anyway
+                self.loop.call_soon_threadsafe(self.loop.call_later, FLUSH_SECONDS, let_go)
+
+        draining.when_over(soon)
+        self.loop.call_later(get_config().drain.seconds + LATE_SECONDS, let_go)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self._let_go = True
+        previous = self._previous[number]
+        if callable(previous):
+            previous(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def _cut(self) -> None:
+        """Leave a server that still waits for streams nothing to wait for."""
+        for connection in registry:
+            connection.leave("gone")
+        self.loop.call_later(FLUSH_SECONDS, _abort_all)
+
+
+def _is_same(first: tuple[int, float], other: tuple[int, float]) -> bool:
+    """Tell whether *other* is no second wish but the first one again; a number and when it came."""
+    # Ctrl-C reaches the workers from the terminal, then their parent tells them in its own time.
+    told = first[0] == signal.SIGINT and other[0] == signal.SIGTERM
+    return other[1] < first[1] + SAME_SECONDS or (told and multiprocessing.parent_process() is not None)
+
+
+def _abort_all() -> None:
+    for connection in registry:
+        connection.abort()
+
+
+def _stop_accepting(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the listening sockets of Twisted, which goes on accepting until it stops; if it runs *loop*."""
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if getattr(reactor, "_asyncioEventloop", None) is loop:
+        for reader in reactor.getReaders():
+            if hasattr(reader, "stopListening"):
+                reader.stopListening()
+
+
+def _forget() -> None:
+    global _watch  # noqa: PLW0603 - as above
+    if _watch is not None:
+        with suppress(ValueError):
+            _watch.stop()
+        _watch = None
+
+
+os.register_at_fork(after_in_child=_forget)
