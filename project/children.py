@@ -64,8 +64,8 @@ class Server(Child):
             "daphne": ["-v", "0", "-b", HOST, "-p", str(port)],
             "uvicorn": [
                 *("--host", HOST, "--port", str(port), "--log-level", "warning", "--no-access-log"),
-                # It lets open streams end; what is still there then is cut.
-                *("--timeout-graceful-shutdown", "10"),
+                # Longer than DRAIN["seconds"], after which no stream is left, and shorter than STOP_SECONDS.
+                *("--timeout-graceful-shutdown", "20"),
             ],
         }
         words = ["-m", kind, *arguments[kind], "project.asgi:application"]

@@ -88,6 +88,8 @@ CHANNEL_LAYERS = {"default": layer(REDIS_URL, kind=os.environ.get("REDIS_LAYER")
 
 SSE_POLLING: dict[str, Any] = {
     "AUTHORIZE": "project.access.visitors",
+    # Shorter than by default: somebody waits for ctrl-C. project/children.py gives uvicorn longer than that.
+    "DRAIN": {"seconds": 15, "ack_seconds": 2, "spread_seconds": 1},
     "CHANNELS": [
         # A whole `git log --stat` of a large project, to be read from its first line.
         ("log", {"RETENTION": {"max_events": 500_000, "max_age_seconds": None}}),

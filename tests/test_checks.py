@@ -511,6 +511,26 @@ def test_a_budget_for_kept_sockets_is_told(settings: Any) -> None:
     found()
 
 
+# The drain
+
+
+@pytest.mark.parametrize(
+    ("limits", "warns"),
+    [
+        ({}, False),
+        ({"seconds": 8}, False),
+        ({"seconds": 7.9}, True),
+        ({"ack_seconds": 18}, True),
+        ({"seconds": 2, "ack_seconds": 1, "spread_seconds": 1}, False),
+    ],
+)
+def test_a_drain_has_the_time_that_its_parts_take(
+    settings: Any, limits: dict[str, float], warns: bool
+) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": OWN, "DRAIN": limits}
+    found(*["W015"] * warns)
+
+
 def test_kept_sockets_as_they_are_by_default_fit(settings: Any) -> None:
     settings.SSE_POLLING = {"AUTHORIZE": OWN, "CLOSE_SOCKET": False}
     found()

@@ -19,6 +19,7 @@ sse_polling.W011        ``MAX_SOCKETS`` beyond the descriptor limit
 sse_polling.W012        a ``BUDGET`` that the circuit breaker cuts off
 sse_polling.W013        kept sockets, and a ``RETRY`` beyond ``KEEP_ALIVE_SECONDS``
 sse_polling.W014        kept sockets, and a ``BUDGET`` that they would use up
+sse_polling.W015        a ``DRAIN`` whose parts take longer than the whole
 ======================  ==========================================================================
 
 None needs a database connection. Importing this package registers them.
@@ -26,6 +27,17 @@ None needs a database connection. Importing this package registers them.
 
 from __future__ import annotations
 
-from . import capacity, clients, database, layer, reading, server, sockets, values, wsgi
+from . import capacity, clients, database, drain, layer, reading, server, sockets, values, wsgi
 
-__all__ = ["capacity", "clients", "database", "layer", "reading", "server", "sockets", "values", "wsgi"]
+__all__ = [
+    "capacity",
+    "clients",
+    "database",
+    "drain",
+    "layer",
+    "reading",
+    "server",
+    "sockets",
+    "values",
+    "wsgi",
+]

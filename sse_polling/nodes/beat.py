@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 LIVE_CHANNEL = "sse_polling.live"
 BEAT_SECONDS = 5.0
 QUICK_SECONDS = 1.0  # while it drains, or somebody looks
-SOCKETS_SECONDS = 10.0
+SOCKETS_SECONDS, SOCKETS_QUICK_SECONDS = 10.0, 2.0  # between two lists of sockets, which are larger
 WATCHED_SECONDS = 10.0  # since the last reader of the live channel was here
 TIDY_SECONDS = 60.0
 SERVERS = ("daphne", "uvicorn", "hypercorn", "granian", "gunicorn")
@@ -125,7 +125,8 @@ class Beat:
             "history": points.packed(now),
         }
         listing = None
-        if self._watched or node.draining or now - self._listed >= SOCKETS_SECONDS:
+        every = SOCKETS_QUICK_SECONDS if self._watched or node.draining else SOCKETS_SECONDS
+        if now - self._listed >= every:
             self._listed = now
             listing = list_sockets(node, now=now)
         tidies = now - self._tidied >= TIDY_SECONDS
