@@ -169,7 +169,7 @@ class Draining:
         logger.info("sse_polling drains %s streams (%s)", course.total, self._why)
         try:
             await self._walk(course, list(self._node.registry), everybody=True)
-            logger.info("sse_polling is drained: %s", dict(self._node.counts.farewells))
+            logger.info("sse_polling is drained: %s", self._told())
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -208,6 +208,12 @@ class Draining:
                 self._node.counts.farewells[Farewell.CUT] += 1
         if left:
             logger.warning("sse_polling cuts %s sockets that took too long to leave", len(left))
+
+    def _told(self) -> str:
+        """Return in words how the streams went that this process has ever asked to leave."""
+        return (
+            ", ".join(f"{count} {how}" for how, count in self._node.counts.farewells.items()) or "none left"
+        )
 
     def _end(self) -> None:
         self._over = True
