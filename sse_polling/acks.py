@@ -43,8 +43,10 @@ def _heard(message: dict[str, Any]) -> None:
     told = message.get("ack")
     if isinstance(told, dict):
         stream, client = told.get("stream"), told.get("client")
-        if isinstance(stream, str) or isinstance(client, str):
-            registry.ack(stream=stream, client=client)
+        if isinstance(stream, str):
+            registry.ack(stream=stream)
+        elif isinstance(client, str):
+            registry.ack(client=client)
 
 
 hub.on_fleet.append(_heard)

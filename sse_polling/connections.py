@@ -33,7 +33,8 @@ class Connection:
     *passing*: it has no place in the socket budget, sends what there is and ends. *number* is unique in
     the process and no secret, unlike *id*, by which a client acks. *behind* tells how many events the
     stream has still to send, as far as this process knows. *asked*: the client was told to close, and to
-    ack. *burst*: the how manieth of this client's bursts here it is, None if nothing tells.
+    ack. *cut*: its socket was closed on it. *burst*: the how manieth of this client's bursts here it is, None
+    if nothing tells.
     """
 
     channels: tuple[str, ...]
@@ -54,6 +55,7 @@ class Connection:
     leaving: str | None = None
     asked: bool = False
     acked: bool = False
+    cut: bool = False
     behind: Callable[[], int] | None = None
     on_leave: Callable[[], Any] | None = None
     abort_transport: Callable[[], Any] | None = None
@@ -86,6 +88,7 @@ class Connection:
         """Cut the socket at once, in mid-frame if need be; False where it cannot be reached."""
         if self.abort_transport is None:
             return False
+        self.cut = True
         self.abort_transport()
         return True
 
@@ -150,9 +153,9 @@ class Registry:
         while self._released:
             connection = self._released.popleft()
             self._places.discard(connection)
-            if connection.asked and connection.client in self._asked:
-                self._asked[connection.client].pop(connection.id, None)
-                if not self._asked[connection.client]:
+            if connection.client is not None and (asked := self._asked.get(connection.client)) is not None:
+                asked.pop(connection.id, None)
+                if not asked:
                     del self._asked[connection.client]
             if self._live.pop(connection.id, None) is None or connection.key is None:
                 continue

@@ -78,8 +78,6 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
     A stream in the answer is registered: whoever takes it must see that it is closed.
     """
     config = get_config()
-    if LIVE_CHANNEL in names:
-        beat.show()
     forwarded = request.plain_headers.get("x-forwarded-for")
     request.address = config.trusted_proxies.client_address(request.address, forwarded)
     try:
@@ -120,7 +118,10 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
         return _words(403, f"You may not read {what}.")
     if not finite:
         asked.hub = Hub.current()  # the one from before may have ended for want of readers
-    return await asked.admit(visitor)
+    given = await asked.admit(visitor)
+    if given.stream is not None and LIVE_CHANNEL in asked.channels:
+        beat.show()  # only now: it costs the whole fleet a beat
+    return given
 
 
 @dataclass(slots=True, kw_only=True)

@@ -57,7 +57,9 @@ class Draining:
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let drains run in *loop*, unless they have one."""
         if self._loop is None or self._loop.is_closed():
-            self._loop = loop
+            self._loop, self._task = loop, None
+            if self._node.draining and not self._over:
+                self._soon(self._start)  # the loop that it was begun in has ended before it
 
     @property
     def why(self) -> str | None:
@@ -152,7 +154,10 @@ class Draining:
         )
 
     def _start(self) -> None:
-        if self._node.draining and (self._task is None or self._task.done()):
+        # Without a course the task is that of a drain before a resume: that one's time has run meanwhile.
+        if self._node.draining and (self._task is None or self._task.done() or self._course is None):
+            if self._task is not None:
+                self._task.cancel()
             self._course = self._plan(len(self._node.registry))
             self._task = asyncio.get_running_loop().create_task(
                 self._drain(self._course), name="sse_polling-drain", context=contextvars.Context()
@@ -190,7 +195,8 @@ class Draining:
             if asked == len(waiting):
                 if everybody:  # who was admitted in the same moment
                     for connection in self._node.registry:
-                        connection.leave(DRAIN)
+                        if connection.leaving is None:  # each once: it wakes the stream
+                            connection.leave(DRAIN)
                 if not (self._node.sockets if everybody else self._left(chosen)):
                     return
             if course.is_late(now):
@@ -203,7 +209,6 @@ class Draining:
 
     def _cut(self, left: list[Connection]) -> None:
         for connection in left:
-            connection.asked = False
             if connection.abort():
                 self._node.counts.farewells[Farewell.CUT] += 1
         if left:

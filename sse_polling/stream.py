@@ -174,7 +174,9 @@ class Stream:
         if not self._closed:
             self._closed = True
             measures.age.observe(self._clock() - self._burst.opened)
-            if self.connection.asked and self._farewell is None:
+            if self.connection.cut:
+                self._farewell = None  # whoever cut it has counted that
+            elif self.connection.asked and self._farewell is None:
                 self._farewell = Farewell.CLOSED
             self._node.ended(
                 self.cause or Cause.GONE,

@@ -110,14 +110,14 @@ async def test_another_urlconf_takes_effect_at_once(mounted: Any, settings: Any)
 
 
 async def test_what_is_remembered_of_addresses_is_bounded(mounted: Any) -> None:
-    from sse_polling.mount import REMEMBERED, _leads_to_stream
+    from sse_polling.mount import REMEMBERED, _leads_to
 
     application = mounted()
-    _leads_to_stream.cache_clear()
+    _leads_to.cache_clear()
     assert await ask(application, f"/events/{'a' * 1000}/") == 400
-    assert _leads_to_stream.cache_info().currsize == 0
+    assert _leads_to.cache_info().currsize == 0
     assert await ask(application, "/events/a/") == await ask(application, "/events/a/") == 200
-    assert _leads_to_stream.cache_info()[:4] == (1, 1, REMEMBERED, 1)
+    assert _leads_to.cache_info()[:4] == (1, 1, REMEMBERED, 1)
 
 
 async def test_an_include_at_the_root_takes_only_what_is_left(mounted: Any, settings: Any) -> None:

@@ -58,6 +58,7 @@ class Beat:
         self._points: Points | None = None
         self._listed = self._tidied = float("-inf")
         self._watched = False
+        self._results: dict[int, str] = {}  # of orders, until the database has them
 
     def start(self) -> None:
         """Begin in the running loop, unless it beats already. Cheap: called with every request."""
@@ -80,9 +81,9 @@ class Beat:
         self._task.add_done_callback(self._ended)
 
     def show(self) -> None:
-        """Learn that somebody begins to look at the fleet."""
+        """Learn that somebody begins to look at the fleet: a stream of the live channel is open here."""
         if not self._watched:
-            give_word()
+            self.look()
 
     def look(self) -> None:
         """Beat now. From any thread."""
@@ -132,13 +133,19 @@ class Beat:
         tidies = now - self._tidied >= TIDY_SECONDS
         if tidies:
             self._tidied = now
+        before, watches = self._watched, self._watches()
         told = await run_writing(
-            self._write, values, listing, watches=self._watches(), tidies=tidies, ends=self._ends
+            self._write, values, listing, watches=watches, tidies=tidies, ends=self._ends
         )
         self._watched, node.elsewhere, orders = told
-        results = [(order.pk, obey(order, node, draining, late=late)) for order, late in orders]
-        if results:
-            await run_writing(rows.fulfil, results)
+        if watches and self._watched and not before:
+            sender.post({"look": True})  # only now do the others find that somebody looks
+        for order, late in orders:
+            if order.pk not in self._results:  # else it was carried out, and that could not be written
+                self._results[order.pk] = obey(order, node, draining, late=late)
+        if self._results:
+            await run_writing(rows.fulfil, list(self._results.items()))
+            self._results.clear()
             self.look()
 
     def _write(

@@ -60,7 +60,7 @@ def unpack(packed: bytes) -> list[SocketView]:
     try:
         text = zlib.decompressobj().decompress(bytes(packed), MOST_UNPACKED)
         return [_unpacked(row) for row in json.loads(text)]
-    except (zlib.error, ValueError, TypeError):
+    except (zlib.error, ValueError, TypeError, OverflowError, RecursionError):
         return []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -50,8 +51,11 @@ class Point:
         """Return what :meth:`packed` has packed. Raises ``ValueError`` or ``TypeError`` if it has not."""
         seconds, sockets, readers, polls, reconnects, refused, gaps, delivered, size, *counts = packed
         latency = [*map(int, counts), *[0] * (len(DELAYS) + 1 - len(counts))]
+        taken = float(seconds)
+        if not 0 < taken < math.inf or len(latency) > len(DELAYS) + 1:
+            raise ValueError(f"no point of {taken} s with {len(latency)} counts is made here")
         return cls(
-            seconds=float(seconds),
+            seconds=taken,
             sockets=int(sockets),
             readers=int(readers),
             polls=int(polls),

@@ -5,6 +5,7 @@ Nothing here reaches into a process: what it says is as old as each row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -83,8 +84,14 @@ class NodeView:
         if not isinstance(told, Mapping) or not self.is_live:
             return None
         try:
-            return Drain(**told)
-        except TypeError:
+            return Drain(
+                why=str(told["why"]),
+                total=int(told["total"]),
+                left=int(told["left"]),
+                seconds=float(told["seconds"]),
+                estimate=float(told["estimate"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
 
     def count(self, name: str) -> int:
@@ -161,12 +168,18 @@ class Fleet:
         found = [Moment(ago=POINT_SECONDS * number) for number in range(KEPT_POINTS)]
         for node in self.nodes:
             ago = node.age + node.points_age
+            begun = 0 if node.is_live else int(ago / POINT_SECONDS)  # who lives is as it was last
             for point in reversed(node.points):
                 index = int(ago / POINT_SECONDS)
                 if index >= len(found):
                     break
-                _add(found[index], point, node.is_live)
                 ago += point.seconds
+                # A point is a little longer than a moment, so now and then it has two of them.
+                ends = max(index + 1, int(ago / POINT_SECONDS))
+                for moment in found[begun:ends]:
+                    _show(moment, point)
+                _add(found[index], point)
+                begun = ends
         return found[::-1]
 
     @property
@@ -180,16 +193,20 @@ class Fleet:
         return sum(moment.refused for moment in self.moments)
 
 
-def _add(moment: Moment, point: Point, live: bool) -> None:
-    scale = 1 / point.seconds if point.seconds else 0.0
-    moment.polls += point.polls * scale
-    moment.reconnects += point.reconnects * scale
-    moment.delivered += point.delivered * scale
+def _show(moment: Moment, point: Point) -> None:
+    """Add what a process was like at that *moment*, and at what rate it worked."""
+    moment.polls += point.polls / point.seconds
+    moment.reconnects += point.reconnects / point.seconds
+    moment.delivered += point.delivered / point.seconds
+    moment.sockets = (moment.sockets or 0) + point.sockets
+    moment.readers = (moment.readers or 0) + point.readers
+
+
+def _add(moment: Moment, point: Point) -> None:
+    """Add what happened, which is counted once."""
     moment.refused += point.refused
     moment.gaps += point.gaps
     moment.latency = [one + other for one, other in zip(moment.latency, point.latency, strict=True)]
-    moment.sockets = (moment.sockets or 0) + point.sockets
-    moment.readers = (moment.readers or 0) + point.readers
 
 
 def read_fleet(*, node: int | None = None, sockets: bool = False) -> Fleet:
@@ -243,6 +260,8 @@ def _view(row: Any, listing: NodeSockets | None) -> NodeView:
 def _points(history: Any) -> tuple[list[Point], float]:
     """Return the points that a row tells; none if another version has written them."""
     try:
-        return [Point.unpacked(each) for each in history["points"]], float(history["age"])
-    except (KeyError, TypeError, ValueError):
+        age = float(history["age"])
+        points = [Point.unpacked(each) for each in history["points"]]
+    except (KeyError, TypeError, ValueError, OverflowError):
         return [], 0.0
+    return (points, age) if 0 <= age < math.inf else ([], 0.0)

@@ -28,6 +28,8 @@ class Absence:
         """Learn that a client was told to come back in *seconds*."""
         self.settle(now)
         bucket = math.ceil((now + seconds) / BUCKET_SECONDS)
+        if self._passed is not None and bucket <= self._passed:
+            return  # due already
         self._due[bucket] = self._due.get(bucket, 0) + 1
         self.count += 1
 
