@@ -25,6 +25,7 @@ from asgiref.sync import AsyncToSync
 from .conf import get_config
 from .connections import registry
 from .draining import draining
+from .lifecycle import node
 
 __all__ = ["listen"]
 
@@ -105,9 +106,9 @@ class Watch:
         finally:
             self.stop()  # the loop's end cancels its tasks
 
-    def _look_again(self) -> None:
+    def _look_again(self, pause: float = 0.01) -> None:
         if not self.look():
-            self.loop.call_later(LOOK_SECONDS, self._look_again)
+            self.loop.call_later(pause, self._look_again, min(2 * pause, LOOK_SECONDS))
 
     def look(self) -> bool:
         """Look for what tells a hypercorn worker to stop, which is no signal; True once there is no need.
@@ -185,7 +186,7 @@ def _is_same(first: tuple[int, float], other: tuple[int, float]) -> bool:
 
 
 def _abort_all() -> None:
-    for connection in registry:
+    for connection in [*registry, *node.flushing]:
         connection.abort()
 
 

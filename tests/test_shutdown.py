@@ -18,6 +18,7 @@ from django.test import override_settings
 
 from sse_polling import shutdown
 from sse_polling.connections import Connection, registry
+from sse_polling.lifecycle import node
 from sse_polling.shutdown import listen
 
 
@@ -156,6 +157,8 @@ async def test_a_second_signal_reaches_the_server_and_cuts_the_streams(drain: Dr
     connection.on_leave = lambda: cut.append(f"left: {connection.leaving}")
     connection.abort_transport = lambda: cut.append("aborted")
     registry.take(connection)
+    flushing = Connection(channels=("news",), door="mount", abort_transport=lambda: cut.append("aborted"))
+    node.flushing.add(flushing)
     try:
         listen()
         signal.raise_signal(signal.SIGTERM)
@@ -163,12 +166,13 @@ async def test_a_second_signal_reaches_the_server_and_cuts_the_streams(drain: Dr
         signal.raise_signal(signal.SIGTERM)
         assert len(server.heard) == told + 1
         await until(lambda: "aborted" in cut)
-        assert cut == ["left: gone", "aborted"]
+        assert cut == ["left: gone", "aborted", "aborted"]
         drain.end()
         await asyncio.sleep(0.05)
         assert len(server.heard) == told + 1
     finally:
         registry.release(connection)
+        node.flushing.discard(flushing)
 
 
 async def test_a_signal_that_is_ignored_stays_ignored(drain: Drain) -> None:
