@@ -322,7 +322,7 @@ moments = st.tuples(st.sampled_from(["chunk", "before", "after"]), st.integers(1
 
 
 @given(st.lists(moments, max_size=4), st.integers(0, 3), st.booleans())
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_drain_anywhere_in_a_long_replay_loses_and_repeats_nothing(
     time: Timeless, hub: Hub, drains: list[tuple[str, int]], late: int, warm: bool
 ) -> None:
