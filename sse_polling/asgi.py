@@ -22,8 +22,7 @@ class SSEPolling:
     Everything else, lifespan included, goes to *app*. *path* is where ``sse_polling.urls`` is
     included, found with ``reverse()`` if None. Streams pass by the site's own middleware: lists of
     addresses, tenants and the like must be asked in ``AUTHORIZE``. Sessions and users are loaded
-    by channels' ``AuthMiddlewareStack``. *websocket* is for the WebSocket door, which is not there
-    yet.
+    by channels' ``AuthMiddlewareStack``. *websocket*: answer the WebSocket addresses too.
     """
 
     def __init__(self, app: Any, *, path: str | None = None, websocket: bool = True) -> None:
@@ -31,7 +30,7 @@ class SSEPolling:
 
         self.app = app
         self.websocket = websocket
-        self._mount = Mount(app, path=path)
+        self._mount = Mount(app, path=path, websocket=websocket)
 
     @property
     def path(self) -> str:

@@ -7,7 +7,7 @@ import re
 import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import SystemRandom
 from time import monotonic
 from typing import Any, Protocol
@@ -22,22 +22,17 @@ from .exceptions import InvalidChannel, InvalidCursor
 from .hub import Hub
 from .lifecycle import Crowded, Refusal, node
 from .nodes.beat import LIVE_CHANNEL, beat
-from .protocol import wire
 from .protocol.cursor import MAX_CHANNELS, Cursor, format_cursor, parse_cursor
 from .protocol.names import check_channel
 from .protocol.retry import RetryLimits, next_retry
 from .stream import DATABASE_RETRY_MS, Stream, open_stream
+from .ways import Answer, Streaming, Way, words
 
-__all__ = ["ACK_BYTES", "Answer", "DoorRequest", "acked", "answer", "bad_request", "method_not_allowed"]
+__all__ = ["ACK_BYTES", "DoorRequest", "acked", "answer", "bad_request", "method_not_allowed"]
 
 ACK_BYTES = 512
 
-STREAM_HEADERS = (
-    ("Content-Type", "text/event-stream"),
-    ("Cache-Control", "no-cache, no-transform"),
-    ("Content-Encoding", "identity"),
-    ("X-Accel-Buffering", "no"),
-)
+_FULL = (Refusal.CAPACITY, Refusal.PRIORITY, Refusal.BUDGET)
 _CLIENT = re.compile(r"[A-Za-z0-9_-]{16,64}")
 _rng = SystemRandom()
 
@@ -62,20 +57,17 @@ class DoorRequest(Protocol):
         """Return the user, ``AnonymousUser`` for nobody."""
 
 
-@dataclass(slots=True)
-class Answer:
-    """What to send: a body, or a stream whose ``run`` yields it."""
-
-    status: int
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b""
-    stream: Stream | None = None
-
-
-async def answer(request: DoorRequest, names: list[str], *, several: bool, finite: bool = False) -> Answer:
+async def answer(
+    request: DoorRequest,
+    names: list[str],
+    *,
+    several: bool,
+    kind: type[Way] = Streaming,
+    finite: bool = False,
+) -> Answer:
     """Open the stream that *request* asks for, or say why not: 204, 400, 403, 503 or a polite refusal.
 
-    A stream in the answer is registered: whoever takes it must see that it is closed.
+    *kind* is the way in. A stream in the answer is registered: whoever takes it must see that it is closed.
     """
     config = get_config()
     forwarded = request.plain_headers.get("x-forwarded-for")
@@ -88,13 +80,14 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
             client=_client(request),
             several=several,
             finite=finite,
+            way=kind(request.GET, several=several, config=config),
             config=config,
             # A finite stream runs in a loop made for it alone (WSGI): nothing would stop a hub's tasks there.
             hub=Hub(asyncio.get_running_loop()) if finite else Hub.current(),
         )
     except (InvalidChannel, InvalidCursor, ValueError) as error:
-        return _words(400, str(error))
-    refusal = node.refuses(asked.priority, config, finite=finite)
+        return words(400, str(error))
+    refusal = asked.refuses()
     if refusal is not None:
         return asked.refused(refusal)
     try:
@@ -115,7 +108,7 @@ async def answer(request: DoorRequest, names: list[str], *, several: bool, finit
         return asked.refused(node.refuse(Refusal.ARRIVING))
     if visitor is None:
         what = f"channel {asked.channels[0]}" if len(asked.channels) == 1 else "these channels"
-        return _words(403, f"You may not read {what}.")
+        return words(403, f"You may not read {what}.")
     if not finite:
         asked.hub = Hub.current()  # the one from before may have ended for want of readers
     given = await asked.admit(visitor)
@@ -134,8 +127,10 @@ class _Asked:
     client: str | None
     several: bool
     finite: bool
+    way: Way
     config: Config
     hub: Hub
+    hurried: bool = False  # answered at once, since there is no place to wait
 
     @property
     def priority(self) -> int:
@@ -146,6 +141,13 @@ class _Asked:
         live = self.hub.known(name)
         return live.effective(self.config) if live is not None else self.config.effective(name)
 
+    def refuses(self) -> Refusal | None:
+        """Return why no stream is taken now, None if one is, or an answer can be given at once."""
+        refusal = node.refuses(self.priority, self.config, finite=self.finite)
+        if refusal in _FULL and self.way.is_answer:
+            self.hurried, refusal = True, None
+        return refusal
+
     async def admit(self, visitor: Visitor) -> Answer:
         """Take the stream's place and open it."""
         task = asyncio.current_task()
@@ -154,11 +156,14 @@ class _Asked:
             door=self.request.door,
             client=self.client,
             user=visitor.user,
-            key=None if self.finite else visitor.key,  # it holds no socket
+            key=None if self.finite or self.hurried else visitor.key,  # it holds no socket
             address=self.request.address,
             task=weakref.ref(task) if task is not None else None,
         )
-        refusal = node.admit(connection, self.priority, self.config, finite=self.finite)
+        refusal = node.admit(connection, self.priority, self.config, finite=self.finite or self.hurried)
+        if refusal in (*_FULL, Refusal.CLIENT) and self.way.is_answer:
+            self.hurried, connection.key = True, None
+            refusal = node.admit(connection, self.priority, self.config, finite=True)
         if refusal is not None:
             return self.refused(refusal)
         stream: Stream | None = None
@@ -169,6 +174,8 @@ class _Asked:
                 self.cursor,
                 several=self.several,
                 finite=self.finite,
+                encoder=self.way.encoder,
+                longest_wait=0 if self.hurried else self.way.longest_wait,
                 config=self.config,
                 node=node,
                 rng=_rng,
@@ -180,8 +187,8 @@ class _Asked:
             if stream is None:
                 node.registry.release(connection)
         if stream is None:
-            return Answer(204, [("Cache-Control", "no-cache")])
-        return Answer(200, [*STREAM_HEADERS, ("X-SSE-Stream", connection.id)], stream=stream)
+            return self.way.ended(self.cursor.text)
+        return Answer(200, [*self.way.headers, ("X-SSE-Stream", connection.id)], stream=stream)
 
     def refused(self, why: Refusal) -> Answer:
         """Return a 503, or a stream that only says when to come back: a browser never returns from a 503.
@@ -190,9 +197,8 @@ class _Asked:
         one, where the channels stand now if this process knows, so that nothing of the wait is lost.
         """
         seconds = self.config.breaker.retry_after_seconds
-        full = why in (Refusal.CAPACITY, Refusal.PRIORITY, Refusal.ARRIVING)
-        if full and self.request.GET.get("busy") != "stream":
-            return _full(seconds)
+        if why in (Refusal.CAPACITY, Refusal.PRIORITY, Refusal.ARRIVING) and not self.way.is_polite:
+            return _full(seconds, self.request)
         wait_ms = seconds * 1000
         if why is Refusal.DATABASE:
             wait_ms = DATABASE_RETRY_MS
@@ -204,7 +210,7 @@ class _Asked:
         # A client over its limit is counted by the streams that it has, one sent elsewhere there.
         if why is not Refusal.CLIENT and not (why is Refusal.DRAINING and node.elsewhere):
             node.sent_away(retry_ms)
-        return Answer(200, list(STREAM_HEADERS), wire.opening(retry_ms=retry_ms, identifier=self._here()))
+        return self.way.refused(retry_ms=retry_ms, identifier=self._here())
 
     def _here(self) -> str | None:
         if self.cursor.text or self.cursor.earliest:
@@ -216,6 +222,15 @@ class _Asked:
         return format_cursor(positions) if self.several else str(positions[0][1])
 
 
+async def gather(given: Answer) -> Answer:
+    """Return the one answer that the stream in *given* makes, once its burst is over."""
+    stream = given.stream
+    if stream is None:
+        return given
+    said = b"".join([chunk async for chunk in stream.run()])
+    return Answer(given.status, given.headers, stream.whole(said))
+
+
 def acked(body: bytes) -> Answer:
     """Take a client's ack, the form that *body* is: 204 if a stream here heard it, 202 if others are told."""
     try:
@@ -223,17 +238,17 @@ def acked(body: bytes) -> Answer:
             raise InvalidAck(f"An ack has at most {ACK_BYTES} bytes; got more.")
         heard = ack(dict(parse_qsl(body.decode("ascii"), max_num_fields=4)))
     except ValueError as error:
-        return _words(400, str(error))
+        return words(400, str(error))
     return Answer(204 if heard else 202, [("Cache-Control", "no-store")])
 
 
 def bad_request(error: Exception) -> Answer:
     """Refuse a request whose query or headers Django cannot read: too many parameters, say."""
-    return _words(400, f"Bad request: {error}")
+    return words(400, f"Bad request: {error}")
 
 
 def method_not_allowed(method: str, *, allowed: str = "GET") -> Answer:
-    refused = _words(405, f"{method[:20]} is not offered here; use {allowed}.")
+    refused = words(405, f"{method[:20]} is not offered here; use {allowed}.")
     refused.headers.append(("Allow", allowed))
     return refused
 
@@ -259,12 +274,10 @@ def _client(request: DoorRequest) -> str | None:
     return client
 
 
-def _full(seconds: int) -> Answer:
-    refused = _words(503, f"Connection pool exhausted. Retry in {seconds}s.")
-    refused.headers.append(("Retry-After", str(seconds)))
+def _full(seconds: int, request: DoorRequest) -> Answer:
+    refused = words(503, f"Connection pool exhausted. Retry in {seconds}s.")
+    query = request.GET.urlencode()
+    # Relative to the stream's own address, wherever a proxy has put it (RFC 8288, 3.1).
+    poll = f"poll/?{query}" if query else "poll/"
+    refused.headers += [("Retry-After", str(seconds)), ("Link", f'<{poll}>; rel="alternate"')]
     return refused
-
-
-def _words(status: int, sentence: str) -> Answer:
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
-    return Answer(status, headers, sentence.encode(errors="replace"))

@@ -19,9 +19,9 @@ from .lifecycle import Farewell, Node
 from .live import LiveChannel, Waiter
 from .measures import measures
 from .presets import PRESETS
-from .protocol import wire
 from .protocol.burst import Burst, BurstLimits, Cause
 from .protocol.cursor import Cursor, Position, format_cursor
+from .protocol.encoding import Encoder, ServerSentEvents
 from .protocol.event import Gap
 from .protocol.retry import RetryLimits, next_retry
 from .protocol.tail import Entry
@@ -63,6 +63,8 @@ async def open_stream(
     *,
     several: bool,
     finite: bool,
+    encoder: Encoder | None = None,
+    longest_wait: float | None = None,
     config: Config,
     node: Node,
     rng: Random,
@@ -70,8 +72,10 @@ async def open_stream(
 ) -> Stream | None:
     """Return the stream for *cursor*, or None if it stands at the end of every channel (204).
 
-    *several*: the events carry their channel. *finite*: send what there is and do not wait.
-    Database errors pass; nothing is held then.
+    *several*: one cursor for several channels. *encoder*: an event stream's if None. *finite*: send what
+    there is and do not wait.
+    *longest_wait*: it is one answer, sent with the first event or after so many seconds at most. Database
+    errors pass; nothing is held then.
     """
     waiter = Waiter()
     stream: Stream | None = None
@@ -93,6 +97,8 @@ async def open_stream(
                 waiter,
                 several=several,
                 finite=finite,
+                encoder=encoder or ServerSentEvents(several=several, priming=config.priming == "data"),
+                longest_wait=longest_wait,
                 config=config,
                 node=node,
                 rng=rng,
@@ -116,6 +122,8 @@ class Stream:
         *,
         several: bool,
         finite: bool,
+        encoder: Encoder,
+        longest_wait: float | None,
         config: Config,
         node: Node,
         rng: Random,
@@ -128,6 +136,8 @@ class Stream:
         self._hub = hub
         self._readers = readers
         self._several = several
+        self._encoder = encoder
+        self._is_answer = longest_wait is not None
         self._config = config
         self._node = node
         self._rng = rng
@@ -144,6 +154,8 @@ class Stream:
         limits = BurstLimits.strictest(each.burst for each in effective)
         if finite or connection.passing:
             limits = replace(limits, linger_seconds=0, hold_seconds=0)
+        elif longest_wait is not None:
+            limits = replace(limits, linger_seconds=0, hold_seconds=min(limits.hold_seconds, longest_wait))
         self._retry = RetryLimits.strictest(each.retry for each in effective)
         # A poll that cannot wait reads the database: it comes no sooner than one that does not want to.
         least_ms = PRESETS["reclaim"].retry.base_ms
@@ -159,6 +171,10 @@ class Stream:
         if self._several:
             return format_cursor((reader.live.name, reader.position) for reader in self._readers)
         return str(self._readers[0].position)
+
+    def whole(self, said: bytes) -> bytes:
+        """Return what :meth:`run` has yielded as one body."""
+        return self._encoder.whole(said)
 
     @property
     def is_due(self) -> bool:
@@ -192,13 +208,14 @@ class Stream:
         self.connection.task = weakref.ref(task) if task is not None else None
         self._node.registry.take(self.connection)
         try:
-            priming = self._config.priming == "data"
             # What is at hand goes out in one piece: opening, events, closing.
-            out = wire.opening(retry_ms=self._next_retry(), identifier=self.cursor, data=priming)
+            out = self._encoder.opening(retry_ms=self._next_retry(), identifier=self.cursor)
             beat = self._clock()
+            is_first = True
             while True:
                 self._waiter.clear()
-                source = self._source() if out else ""
+                source = self._source() if is_first else ""
+                is_first = False
                 if source == "database":
                     yield out
                     out = b""
@@ -232,7 +249,7 @@ class Stream:
                     min(self._burst.deadline(), beat + self._config.heartbeat_seconds) - now
                 )
                 if self.connection.leaving is None and self._clock() >= beat + self._config.heartbeat_seconds:
-                    yield wire.HEARTBEAT
+                    yield self._encoder.heartbeat
                     beat = self._clock()
             if self.cause in SPEECHLESS:
                 return
@@ -287,7 +304,7 @@ class Stream:
     def _finish(self) -> bytes:
         """Return the stream's last words, and note whether its client is waited for."""
         if self.cause is Cause.DRAIN:
-            if self.connection.client is not None:
+            if self.connection.client is not None and not self._is_answer:
                 self._node.registry.ask(self.connection)
             else:
                 self._farewell = Farewell.NOT_ASKED
@@ -296,9 +313,15 @@ class Stream:
 
     def _closing(self) -> bytes:
         if self.cause in (Cause.DATABASE, Cause.FAILED):
-            return wire.closing(retry_ms=self._next_retry(at_least_ms=DATABASE_RETRY_MS))
-        last = wire.closing(retry_ms=self._next_retry(behind=self._is_behind))
-        return wire.close("pool_draining") + last if self.cause is Cause.DRAIN else last
+            retry_ms = self._next_retry(at_least_ms=DATABASE_RETRY_MS)
+        else:
+            retry_ms = self._next_retry(behind=self._is_behind)
+        return self._encoder.closing(
+            retry_ms=retry_ms,
+            identifier=self.cursor,
+            ended=self.cause is Cause.END,
+            drains=self.cause is Cause.DRAIN,
+        )
 
     @property
     def _is_behind(self) -> bool:
@@ -358,8 +381,8 @@ class Stream:
         """Return *item* as the client gets it, whose cursor is behind it already."""
         if isinstance(item, Gap):
             measures.gaps[item.reason] += 1
-            return wire.gap(item, self.cursor)
-        return wire.with_id(self.cursor, item.envelope) if self._several else item.frame
+            return self._encoder.gap(item, self.cursor)
+        return self._encoder.entry(item, self.cursor if self._several else "")
 
     def _count(self, events: int, size: int, source: str) -> None:
         connection = self.connection

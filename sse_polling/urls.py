@@ -11,5 +11,7 @@ urlpatterns = [
     path("", views.streams, name="streams"),
     path("ack/", views.ack, name="ack"),
     path("ready/", views.ready, name="ready"),
+    path("poll/", views.polls, name="polls"),
     path("<str:channel>/", views.stream, name="stream"),
+    path("<str:channel>/poll/", views.poll, name="poll"),
 ]

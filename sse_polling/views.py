@@ -18,14 +18,15 @@ from django.views.decorators.csrf import csrf_exempt
 from .access import Nobody
 from .conf import get_config
 from .database import pass_by
-from .door import ACK_BYTES, Answer, acked, answer, bad_request, method_not_allowed
+from .door import ACK_BYTES, acked, answer, bad_request, gather, method_not_allowed
 from .hub import hubs
 from .lifecycle import capacity, node
 from .nodes.beat import beat
 from .threads import give_thread_back
 from .transport import SHORTEST_WINDOW, longest_retry_ms
+from .ways import Answer, Poll, Streaming, Way
 
-__all__ = ["ack", "ready", "stream", "streams"]
+__all__ = ["ack", "poll", "polls", "ready", "stream", "streams"]
 
 View = Callable[..., Any]
 CUT_BYTES = 65_536  # Django's ASGI handler cuts every part of a response at this size
@@ -68,13 +69,25 @@ class _ViewRequest:
 @_door
 async def stream(request: HttpRequest, channel: str) -> HttpResponseBase:
     """Stream one channel."""
-    return await _respond(request, [channel])
+    return await _respond(request, [channel], Streaming)
 
 
 @_door
 async def streams(request: HttpRequest) -> HttpResponseBase:
     """Stream several channels: ``?channel=a&channel=b``."""
-    return await _respond(request, [])
+    return await _respond(request, [], Streaming)
+
+
+@_door
+async def poll(request: HttpRequest, channel: str) -> HttpResponseBase:
+    """Answer with the events of one channel, as JSON."""
+    return await _respond(request, [channel], Poll)
+
+
+@_door
+async def polls(request: HttpRequest) -> HttpResponseBase:
+    """Answer with the events of several channels: ``?channel=a&channel=b``."""
+    return await _respond(request, [], Poll)
 
 
 @_door
@@ -110,7 +123,7 @@ async def ready(request: HttpRequest) -> HttpResponseBase:
     return JsonResponse(body, status=status, headers={"Cache-Control": "no-store"})
 
 
-async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
+async def _respond(request: HttpRequest, names: list[str], kind: type[Way]) -> HttpResponseBase:
     if request.method != "GET":
         return _plain(method_not_allowed(request.method or ""), request)
     try:
@@ -123,7 +136,7 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
             pass_by(asyncio.get_running_loop())
         else:
             beat.start()
-        given = await answer(_ViewRequest(request), asked, several=not names, finite=finite)
+        given = await answer(_ViewRequest(request), asked, several=not names, kind=kind, finite=finite)
     except (SuspiciousOperation, UnicodeError) as error:
         return _plain(bad_request(error), request)
     if given.stream is None:
@@ -131,9 +144,10 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
     try:
         if not isinstance(request, ASGIRequest):
             # Under WSGI the body is gathered in another event loop than this view's: send what there is.
-            given.body = b"".join([chunk async for chunk in given.stream.run()])
-            return _plain(given)
+            return _plain(await gather(given))
         await give_thread_back()
+        if kind.is_answer:
+            return _plain(await gather(given), request)
         config = get_config()
         keep = not config.close_socket and node.keeps(config)
         if keep:

@@ -14,8 +14,9 @@ from django.http import QueryDict
 
 from sse_polling import access, finish, hub, pages, publish
 from sse_polling.connections import registry
-from sse_polling.door import Answer, answer
+from sse_polling.door import answer
 from sse_polling.hub import Hub
+from sse_polling.ways import Answer
 from tests.harness.eventsource import Message, Parser
 
 pytestmark = pytest.mark.django_db(transaction=True)

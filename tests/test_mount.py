@@ -73,7 +73,10 @@ async def mounted(settings: Any) -> Any:
         ("/events/", 400),  # several channels, and none named
         ("/events/a%20b/", 400),
         ("/events/ready/", None),
-        ("/events/poll/", None),
+        ("/events/poll/", 400),
+            ("/events/a/poll/", 200),
+            ("/events/poll/poll/", None),
+            ("/events/a/poll/poll/", None),
         ("/events/a", None),
         ("/events/a/b/", None),
         ("/other/", None),
@@ -152,12 +155,12 @@ async def test_headers_are_as_django_has_them() -> None:
 
 
 def _request(scope: Any) -> Any:
-    from sse_polling.mount import _MountRequest
+    from sse_polling.scopes import ScopeRequest
 
     async def nothing(*args: Any) -> Any:
         raise AssertionError
 
-    return _MountRequest(scope, nothing, nothing)
+    return ScopeRequest(scope, nothing, nothing, door="mount")
 
 
 def test_a_poll_during_a_keys_rotation_logs_nobody_out(client: Any, settings: Any) -> None:

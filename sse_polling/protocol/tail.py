@@ -34,6 +34,12 @@ class Entry:
         return self._envelope
 
     @property
+    def json(self) -> bytes:
+        """The event as ``{"channel", "id", "event", "data"}``, on one line."""
+        # It is the envelope's data, and an event's name has no line end.
+        return (b"\n" + self.envelope).partition(b"\ndata: ")[2][:-2]
+
+    @property
     def size(self) -> int:
         # The envelope is charged from the start, so that reading never makes a tail outgrow its bound.
         return 3 * len(self.frame) + OVERHEAD

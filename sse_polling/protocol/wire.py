@@ -10,7 +10,7 @@ import re
 
 from .event import Gap, StoredEvent
 
-__all__ = ["HEARTBEAT", "close", "closing", "envelope", "frame", "gap", "opening", "with_id"]
+__all__ = ["HEARTBEAT", "close", "closing", "envelope", "frame", "gap", "gap_data", "opening", "with_id"]
 
 HEARTBEAT = b":\n"
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -62,8 +62,12 @@ def closing(*, retry_ms: int) -> bytes:
 
 def gap(lost: Gap, identifier: str) -> bytes:
     """Return the control event that names what is missing."""
-    data = {"channel": lost.channel, "from": lost.first, "to": lost.last, "reason": lost.reason}
-    return with_id(identifier, body("gap", _json(data)))
+    return with_id(identifier, body("gap", gap_data(lost)))
+
+
+def gap_data(lost: Gap) -> str:
+    """Return a gap's data: ``{"channel", "from", "to", "reason"}``."""
+    return _json({"channel": lost.channel, "from": lost.first, "to": lost.last, "reason": lost.reason})
 
 
 def close(reason: str) -> bytes:

@@ -115,8 +115,8 @@ PLANTED: dict[str, list[Edit]] = {
         (
             stream.Stream,
             "_block",
-            "wire.with_id(self.cursor, item.envelope)",
-            "wire.with_id(before, item.envelope)",
+            'self._encoder.entry(item, self.cursor if self._several else "")',
+            "self._encoder.entry(item, before)",
         ),
     ],
 }

@@ -1,0 +1,138 @@
+"""The WebSocket door: the same bursts as JSON frames. Source of the close codes: RFC 6455, 7.4."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
+from django.http.request import validate_host
+from django.utils.http import is_same_domain
+
+from .conf import get_config
+from .connections import Connection
+from .door import answer, bad_request
+from .protocol.burst import Cause
+from .scopes import Receive, Scope, ScopeRequest, Send
+from .stream import Stream
+from .ways import Answer, Socket, words
+
+__all__ = ["consume"]
+
+OVER, GOING_AWAY, TRY_AGAIN_LATER = 1000, 1001, 1013
+MESSAGE_BYTES = 1_024  # of what a client may say, which is that it lets go
+
+
+async def consume(names: list[str], scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve the WebSocket of these channels, or of those that the query names, for one burst.
+
+    A frame is one JSON object (:class:`~sse_polling.protocol.encoding.JsonLines`). The client comes back
+    with ``last_event_id``, after ``retry`` milliseconds. To a ``close`` it may answer ``{"ack": true}``.
+    """
+    await receive()  # websocket.connect
+    given = await _answer(names, scope, receive, send)
+    if given.status >= 400:
+        await _refuse(given, scope, send)
+        return
+    await send({"type": "websocket.accept"})
+    if given.stream is None:
+        await _say(given.body, send)
+        code: int | None = OVER if given.status == 204 else TRY_AGAIN_LATER
+    else:
+        code = await _serve(given.stream, receive, send)
+    if code is not None:
+        await send({"type": "websocket.close", "code": code})
+
+
+async def _answer(names: list[str], scope: Scope, receive: Receive, send: Send) -> Answer:
+    try:
+        request = ScopeRequest(scope, receive, send, door="websocket")
+        origin = request.plain_headers.get("origin")
+        if origin is not None and not _may_come_from(origin):
+            return words(403, f"No WebSocket for pages of {origin[:100]}: see CSRF_TRUSTED_ORIGINS.")
+        asked = names or request.GET.getlist("channel")
+        return await answer(request, asked, several=not names, kind=Socket)
+    except (SuspiciousOperation, UnicodeError) as error:
+        return bad_request(error)
+
+
+def _may_come_from(origin: str) -> bool:
+    """Tell whether a page of *origin* may read: browsers let every page open a WebSocket, with cookies."""
+    try:
+        parts = urlsplit(origin)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    allowed = settings.ALLOWED_HOSTS
+    if settings.DEBUG and not allowed:
+        allowed = [".localhost", "127.0.0.1", "[::1]"]
+    if validate_host(f"[{host}]" if ":" in host else host, allowed):
+        return True
+    for trusted in settings.CSRF_TRUSTED_ORIGINS:
+        known = urlsplit(trusted)
+        pattern = known.netloc.removeprefix("*")
+        if known.scheme == parts.scheme and is_same_domain(parts.netloc, pattern):
+            return True
+    return False
+
+
+async def _refuse(given: Answer, scope: Scope, send: Send) -> None:
+    """Refuse the handshake, with status and words where the server can send them, else with its 403."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close"})
+        return
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in given.headers]
+    headers.append((b"content-length", b"%d" % len(given.body)))
+    await send({"type": "websocket.http.response.start", "status": given.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": given.body})
+
+
+async def _serve(stream: Stream, receive: Receive, send: Send) -> int | None:
+    """Send the burst, and return with which code to close; None if there is nobody any more."""
+    connection = stream.connection
+    listens = asyncio.get_running_loop().create_task(
+        _listen(connection, receive), name="sse_polling-websocket"
+    )
+    listens.add_done_callback(lambda _: connection.leave(Cause.GONE))
+    chunks = stream.run()
+    seconds = get_config().send.stall_seconds
+    try:
+        async for chunk in chunks:
+            async with asyncio.timeout(seconds):
+                await _say(chunk, send)
+    except TimeoutError:
+        stream.cause = Cause.STALLED
+    except OSError:
+        stream.cause = Cause.GONE
+    finally:
+        listens.cancel()
+        stream.close()
+        await chunks.aclose()
+    if stream.cause in (Cause.GONE, Cause.STALLED) or connection.leaving == Cause.GONE:
+        return None
+    return GOING_AWAY if stream.cause is Cause.DRAIN else OVER
+
+
+async def _say(chunk: bytes, send: Send) -> None:
+    for line in chunk.split(b"\n")[:-1]:
+        await send({"type": "websocket.send", "text": line.decode()})
+
+
+async def _listen(connection: Connection, receive: Receive) -> None:
+    """Hear the client out: until it goes, and whether it lets go."""
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        text: Any = message.get("text")
+        if text is None or len(text) > MESSAGE_BYTES:
+            continue
+        try:
+            told = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(told, dict) and told.get("ack") is True:
+            connection.ack()
