@@ -15,26 +15,25 @@ from typing import Any, Protocol
 
 from asgiref.sync import iscoroutinefunction
 from channels.db import database_sync_to_async
-from django.conf import settings
-from django.contrib import auth
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.http import Http404
-from django.utils.crypto import constant_time_compare
 from django.utils.module_loading import import_string
 
 from .clients import client_key
 from .conf import Config, Effective
 from .database import ANSWER_SECONDS
 from .protocol.names import is_own
+from .signatures import PARAMETER, read_signature, signed_url
+from .users import Nobody
 
 __all__ = [
     "AccessRequest",
-    "Nobody",
     "Visitor",
     "authenticated",
     "authorize",
     "public",
-    "session_user",
+    "signed",
+    "signed_url",
     "staff",
 ]
 
@@ -76,36 +75,16 @@ async def staff(request: AccessRequest, channel: str) -> bool:
     return bool(request.user.is_active and request.user.is_staff)
 
 
-class Nobody:
-    """The user where Django's own accounts are not installed, or nobody loads them."""
+async def signed(request: AccessRequest, channel: str) -> bool:
+    """Let whoever has a signed address (:func:`signed_url`) read the channels that it names for its time.
 
-    pk = None
-    is_authenticated = is_active = is_staff = is_superuser = False
-    is_anonymous = True
-
-
-def session_user(session: Any) -> Any:
-    """Return the user of a session as Django would, without ever changing the session.
-
-    channels' own ``get_user`` does not know ``SECRET_KEY_FALLBACKS`` and flushes the session of a user
-    whose hash it cannot verify: a poll during a key's rotation would log everybody out.
+    No user is loaded and no query made for it.
     """
-    from django.contrib.auth.models import AnonymousUser  # importable only where auth is installed
+    signature = read_signature(request.GET.get(PARAMETER))
+    return signature is not None and channel in signature.channels
 
-    try:
-        backend_path = session[auth.BACKEND_SESSION_KEY]
-        key = auth.get_user_model()._meta.pk.to_python(session[auth.SESSION_KEY])
-    except (KeyError, ValidationError):
-        return AnonymousUser()
-    if backend_path not in settings.AUTHENTICATION_BACKENDS:
-        return AnonymousUser()
-    user: Any = auth.load_backend(backend_path).get_user(key)
-    if hasattr(user, "get_session_auth_hash"):
-        given = session.get(auth.HASH_SESSION_KEY) or ""
-        good = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
-        if not any(constant_time_compare(given, each) for each in good):
-            return AnonymousUser()
-    return user or AnonymousUser()
+
+signed.needs_user = False  # type: ignore[attr-defined]  # a mark for _ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +167,10 @@ async def _ask(
     config: Config,
     load_user: Callable[[], Awaitable[Any]],
 ) -> Visitor | None:
-    user = await load_user()
+    asked = list(asked)
+    # A signed address says itself who asks.
+    named = any(is_own(name) or _needs_user(rule) for name, rule in asked)
+    user = await load_user() if named else Nobody()
     request.user = user
     who = str(user.pk) if user.is_authenticated else None
     try:
@@ -210,8 +192,10 @@ async def _key(user: str | None, request: AccessRequest, address: str | None, co
     if rule is not None:
         named = await _call(rule, request)
         return None if named is None else str(named)
+    signature = read_signature(request.GET.get(PARAMETER))
+    subject = signature.subject if signature is not None else None
     # Without proxies to trust, the address may be that of one, and so everybody's.
-    return client_key(user=user, subject=None, address=address if config.trusted_proxies else None)
+    return client_key(user=user, subject=subject, address=address if config.trusted_proxies else None)
 
 
 async def _call(rule: str | Callable[..., Any], *arguments: Any) -> Any:
@@ -226,6 +210,10 @@ async def _call(rule: str | Callable[..., Any], *arguments: Any) -> Any:
 @lru_cache(maxsize=256)
 def _imported(path: str) -> Callable[..., Any]:
     return import_string(path)  # type: ignore[no-any-return]
+
+
+def _needs_user(rule: str | Callable[..., Any]) -> bool:
+    return getattr(_imported(rule) if isinstance(rule, str) else rule, "needs_user", True)
 
 
 def _fingerprint(

@@ -12,7 +12,7 @@ from django.apps import apps
 from django.http import QueryDict
 from django.http.request import HttpHeaders
 
-from .access import Nobody, session_user
+from .users import Nobody, session_user
 
 __all__ = ["Receive", "Scope", "ScopeRequest", "Send"]
 

@@ -15,7 +15,6 @@ from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from .access import Nobody
 from .conf import get_config
 from .database import pass_by
 from .door import ACK_BYTES, acked, answer, bad_request, gather, method_not_allowed
@@ -24,6 +23,7 @@ from .lifecycle import capacity, node
 from .nodes.beat import beat
 from .threads import give_thread_back
 from .transport import SHORTEST_WINDOW, longest_retry_ms
+from .users import Nobody
 from .ways import Answer, Poll, Streaming, Way
 
 __all__ = ["ack", "poll", "polls", "ready", "stream", "streams"]

@@ -16,6 +16,7 @@ from sse_polling.conf import get_config
 from sse_polling.door import answer
 from sse_polling.hub import Hub
 from sse_polling.rules import problems
+from sse_polling.users import Nobody
 
 TRUSTED = Proxies.parse(["10.0.0.0/8", "127.0.0.1", "2001:db8:ffff::/48", "unix:"])
 
@@ -252,7 +253,7 @@ async def test_rules_and_operators_see_the_address_behind_the_proxies(settings: 
         )
 
         async def load() -> Any:
-            return access.Nobody()
+            return Nobody()
 
         request.load_user = load
         given = await answer(request, ["a"], several=False)

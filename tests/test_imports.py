@@ -50,6 +50,7 @@ LINES: list[tuple[str, ...]] = [
     ("publishing",),
     ("writer",),
     ("nodes",),
+    ("users", "signatures"),
     ("access",),
     ("stream",),
     ("threads",),

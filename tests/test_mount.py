@@ -74,9 +74,9 @@ async def mounted(settings: Any) -> Any:
         ("/events/a%20b/", 400),
         ("/events/ready/", None),
         ("/events/poll/", 400),
-            ("/events/a/poll/", 200),
-            ("/events/poll/poll/", None),
-            ("/events/a/poll/poll/", None),
+        ("/events/a/poll/", 200),
+        ("/events/poll/poll/", None),
+        ("/events/a/poll/poll/", None),
         ("/events/a", None),
         ("/events/a/b/", None),
         ("/other/", None),
@@ -166,7 +166,7 @@ def _request(scope: Any) -> Any:
 def test_a_poll_during_a_keys_rotation_logs_nobody_out(client: Any, settings: Any) -> None:
     from django.contrib.auth.models import User
 
-    from sse_polling.access import session_user
+    from sse_polling.users import session_user
 
     user = User.objects.create_user("reader")
     client.force_login(user)
