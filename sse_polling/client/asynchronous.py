@@ -1,0 +1,133 @@
+"""The loop for asyncio: ask, read, wait, and again. The same as synchronous.py, line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, nullcontext, suppress
+from typing import Any, Unpack
+
+import httpx
+from httpx_sse import aconnect_sse
+
+from .attempts import ACK_SECONDS, LIMITS, MAX_REDIRECTS, REFUSAL_BYTES, REFUSAL_SECONDS, Lost, on_the_way
+from .course import Answer, Course, Knobs
+from .event import Event
+from .exceptions import NotAStream
+from .inflating import Damaged
+
+__all__ = ["stream_events"]
+
+
+def stream_events(
+    url: str | httpx.URL,
+    last_event_id: str | None = None,
+    *,
+    client: httpx.AsyncClient | None = None,
+    headers: Mapping[str, str] | None = None,
+    auth: Any = None,
+    commit: Callable[[str], object] | None = None,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    **knobs: Unpack[Knobs],
+) -> AsyncGenerator[Event, None]:
+    """Iterate over the events of a stream, from burst to burst, until its channels are finished.
+
+    See :mod:`sse_polling.client` for the contract and the knobs. *commit* may be a coroutine function.
+    """
+    course = Course(url, last_event_id, **knobs)
+    options: dict[str, Any] = {"headers": headers} if auth is None else {"headers": headers, "auth": auth}
+    return _run(course, client, options, commit, sleep)
+
+
+async def _run(
+    course: Course,
+    client: httpx.AsyncClient | None,
+    options: dict[str, Any],
+    commit: Callable[[str], object] | None,
+    sleep: Callable[[float], Awaitable[object]],
+) -> AsyncGenerator[Event, None]:
+    committed = course.last_event_id
+
+    async def save() -> None:
+        nonlocal committed
+        if commit is not None and committed != course.last_event_id:
+            done = commit(course.last_event_id)
+            if inspect.isawaitable(done):
+                await done
+            committed = course.last_event_id
+
+    async with nullcontext(client) if client else httpx.AsyncClient(limits=LIMITS) as http:
+        while not course.is_over:
+            try:
+                async with _opened(http, course, options) as response, aclosing(_body(response)) as body:
+                    answer = course.answered(response)
+                    if answer is Answer.REFUSED:
+                        course.refused(response, await _beginning(body, course))
+                    elif answer is Answer.STREAM:
+                        async for data in body:
+                            for event in course.feed(data):
+                                yield event
+                                await save()  # the consumer has come back, so it is done with that event
+                            await save()  # silent ids
+                            await _say_goodbye(http, course, options)
+                            if course.lets_go:
+                                break
+                        course.ended()
+            except (Lost, Damaged) as error:
+                course.failed(error)
+            if not course.is_over:
+                await sleep(course.wait_seconds)
+
+
+@asynccontextmanager
+async def _opened(
+    client: httpx.AsyncClient, course: Course, options: dict[str, Any]
+) -> AsyncIterator[httpx.Response]:
+    """Send the course's request, through redirects, and close whatever answers it. Raises :exc:`Lost`."""
+    sent = {**options, "headers": course.headers(options["headers"]), "timeout": course.timeout}
+    async with AsyncExitStack() as stack:
+        with on_the_way():
+            opened = aconnect_sse(client, "GET", course.address.url, follow_redirects=False, **sent)
+            response = (await stack.enter_async_context(opened)).response
+        # By hand: httpx would read a redirect's body to its end, however long. It has made the next request,
+        # without what another host must not see.
+        for _ in range(MAX_REDIRECTS):
+            if (request := response.next_request) is None:
+                break
+            with on_the_way():
+                await response.aclose()
+                response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+            stack.push_async_callback(response.aclose)
+        if response.next_request is not None:
+            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {response.next_request.url}.")
+        yield response
+
+
+async def _body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it comes, compressed if it is. Raises :exc:`Lost`."""
+    with on_the_way():
+        async for data in response.aiter_raw():
+            yield data
+
+
+async def _beginning(body: AsyncGenerator[bytes, None], course: Course) -> bytes:
+    """Return enough of a refusal's body for a sentence."""
+    read = b""
+    until = course.clock() + REFUSAL_SECONDS
+    with suppress(Lost):
+        async for data in body:
+            read += data
+            if len(read) >= REFUSAL_BYTES or course.clock() >= until:
+                break
+    return read[:REFUSAL_BYTES]
+
+
+async def _say_goodbye(client: httpx.AsyncClient, course: Course, options: dict[str, Any]) -> None:
+    """Ack, if the server has asked for it. It is no loss if that fails: letting go is an ack as well."""
+    if (goodbye := course.goodbye()) is not None:
+        url, form = goodbye
+        sent = {**options, "data": form, "timeout": ACK_SECONDS, "follow_redirects": False}
+        with suppress(httpx.HTTPError):
+            async with client.stream("POST", url, **sent):
+                pass  # whatever it says

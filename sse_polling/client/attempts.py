@@ -1,0 +1,31 @@
+"""What one attempt may take, and how it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+__all__ = ["ACK_SECONDS", "LIMITS", "MAX_REDIRECTS", "REFUSAL_BYTES", "REFUSAL_SECONDS", "Lost", "on_the_way"]
+
+LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=10)  # of a client of our own
+MAX_REDIRECTS = 10
+REFUSAL_BYTES = 4096  # of a refusal's body, and
+REFUSAL_SECONDS = 5.0  # for it
+ACK_SECONDS = 5.0
+
+
+class Lost(Exception):
+    """The network or the server failed: worth another attempt. What the consumer raises is never this."""
+
+
+@contextmanager
+def on_the_way() -> Iterator[None]:
+    """Turn what happens to bytes on their way into :exc:`Lost`; a request that cannot be sent passes."""
+    try:
+        yield
+    except (httpx.UnsupportedProtocol, httpx.LocalProtocolError):
+        raise
+    except httpx.TransportError as error:
+        raise Lost from error
