@@ -12,12 +12,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
 
 from .conf import get_config
@@ -30,6 +31,7 @@ __all__ = [
     "ERRORS",
     "Away",
     "alias",
+    "callers_connection",
     "data_version",
     "is_sqlite",
     "pass_by",
@@ -55,6 +57,7 @@ _pools: dict[str, ThreadPoolExecutor] = {}
 _suspected = 0.0
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 _passing = Gate(patience=0)
+_on_callers_connection = False
 
 
 def alias() -> str:
@@ -70,6 +73,8 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     fail at once. Raises Django's ``OperationalError`` or ``InterfaceError`` then, and when there is no
     answer within 10 s; any error that left the connection well passes at once.
     """
+    if _on_callers_connection:
+        return await sync_to_async(function)(*args, **kwargs)
     loop = asyncio.get_running_loop()
     gate = _gate(loop)
     until = loop.time() + PATIENCE_SECONDS
@@ -96,6 +101,20 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
         else:
             _opened(gate)
             return answer
+
+
+@contextmanager
+def callers_connection() -> Iterator[None]:
+    """Let :func:`run` use the connection of whoever calls, in the transaction that is open there.
+
+    For tests: what a test has not committed no other connection can see.
+    """
+    global _on_callers_connection  # noqa: PLW0603 - the hub's tasks have a context of their own
+    before, _on_callers_connection = _on_callers_connection, True
+    try:
+        yield
+    finally:
+        _on_callers_connection = before
 
 
 class Away(Exception):

@@ -55,9 +55,9 @@ def signed_url(
     """Return an address that reads these channels for *max_age* seconds, from the site's root.
 
     It needs ``AUTHORIZE`` to be :func:`sse_polling.access.signed` for each of them. *subject*: whom it is
-    for, at most 200 characters; the streams of a subject are counted together (``PER_CLIENT``). *since*: a
-    cursor, or ``earliest``; from the connect on without one. *poll*: the long-poll's address. It asks for polite
-    refusals, as an ``EventSource`` must.
+    for, at most 200 characters; a subject's streams are counted together (``PER_CLIENT``). *since*: a
+    cursor, or ``earliest``; from the connect on without one. *poll*: the long-poll's address. It asks for
+    polite refusals, as an ``EventSource`` must.
 
     Whoever has it may read until it expires, an open stream until its burst is over after that: up to
     ``AUTH_CACHE_SECONDS`` and ``BURST["max_seconds"]``. Then the answer is 403, at which an ``EventSource``

@@ -71,6 +71,8 @@ LINES: list[tuple[str, ...]] = [
     ("metrics",),
     ("apps",),
     ("templatetags", "management"),
+    ("testing",),
+    ("pytest_plugin",),
     # The face: what `import sse_polling` offers. Nothing inside the package may use it.
     ("",),
 ]
