@@ -38,7 +38,8 @@ The knobs, with their defaults:
 * ``silence_seconds=65``: no byte for so long, and the connection is given up for another; keep it above the
   server's ``HEARTBEAT_SECONDS``. ``connect_seconds=10``.
 * ``backoff_seconds=1``, ``max_backoff_seconds=60``: the wait after errors, random up to a limit that doubles.
-  ``max_errors=None``: more in a row, without an event between them, raise :exc:`GaveUp`.
+  ``max_errors=None``: more in a row, without an event between them, raise :exc:`GaveUp`. ``on_error=None`` is
+  called with each error and the seconds until the next attempt.
 * ``max_wait_seconds=300``: bounds what a server's ``retry:`` and ``Retry-After`` may ask for.
 * ``max_event_bytes=4_194_304``: bounds a line and an event.
 * ``sleep``, ``clock``, ``rng``: for tests, and for other event loops.

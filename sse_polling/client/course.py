@@ -38,6 +38,7 @@ class Knobs(TypedDict, total=False):
     max_backoff_seconds: float
     max_errors: int | None
     max_event_bytes: int | None
+    on_error: Callable[[Exception, float], object] | None
     rng: Random
     clock: Callable[[], float]
 
@@ -67,6 +68,7 @@ class Course:
         max_backoff_seconds: float = 60.0,
         max_errors: int | None = None,
         max_event_bytes: int | None = 4_194_304,
+        on_error: Callable[[Exception, float], object] | None = None,
         rng: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,6 +85,7 @@ class Course:
         self._max_backoff_seconds = max_backoff_seconds
         self._max_errors = max_errors
         self._max_event_bytes = max_event_bytes
+        self._on_error = on_error
         self._rng = rng or SystemRandom()
         self.clock = clock
         self._retry_ms = FIRST_RETRY_MS
@@ -155,17 +158,14 @@ class Course:
         if self._asked:
             self.ended()  # who asks to leave may cut
             return
-        self._count(error)
-        self.wait_seconds = min(self._backoff(), self._max_wait_seconds)
+        self._count(error, None)
 
     def refused(self, response: httpx.Response, body: bytes) -> None:
         """Take a refusal, with the beginning of its body. Raises :exc:`StreamRefused`, :exc:`GaveUp`."""
         error = StreamRefused(response.status_code, _sentence(response, body))
         if response.status_code < 500 and response.status_code != httpx.codes.TOO_MANY_REQUESTS:
             raise error
-        self._count(error)
-        seconds = retry_after(response.headers, self._rng)
-        self.wait_seconds = min(self._backoff() if seconds is None else seconds, self._max_wait_seconds)
+        self._count(error, retry_after(response.headers, self._rng))
 
     def _event(self, block: Block) -> Event | None:
         """Return what a block says to the reader; None if it is for the client alone."""
@@ -195,26 +195,25 @@ class Course:
             (self._ended.add if event.event == "end" else self._ended.discard)(event.channel)
             self.is_over = self._ended >= self.address.channels
 
-    def _count(self, error: Exception) -> None:
+    def _count(self, error: Exception, seconds: float | None) -> None:
+        """Wait *seconds*, or a backoff if None."""
         if self.clock() - self._began >= self._max_backoff_seconds:
             self._errors = 0  # a quiet stream that lived is no failed attempt
         self._errors += 1
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         if self._max_errors is not None and self._errors > self._max_errors:
-            cause = error.__cause__ or error
             raise GaveUp(f"{self._errors} attempts in a row failed, the last one: {cause!r}.") from cause
-
-    def _backoff(self) -> float:
-        return backoff(
-            self._errors,
-            self._rng,
-            base_seconds=self._backoff_seconds,
-            max_seconds=self._max_backoff_seconds,
-        )
+        if seconds is None:
+            base_seconds, max_seconds = self._backoff_seconds, self._max_backoff_seconds
+            seconds = backoff(self._errors, self._rng, base_seconds=base_seconds, max_seconds=max_seconds)
+        self.wait_seconds = min(seconds, self._max_wait_seconds)
+        if self._on_error is not None:
+            self._on_error(cause, self.wait_seconds)
 
 
 def _sentence(response: httpx.Response, body: bytes) -> str:
     """Return what a refusal says in words; a page for browsers says less than its status."""
-    kind = response.headers.get("content-type", "text/plain").partition(";")[0].strip().lower()
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     plain = kind == "text/plain" and "content-encoding" not in response.headers
     text = " ".join(body.decode(errors="replace").split()) if plain else ""
     return text[:500] or response.reason_phrase or "no reason given"

@@ -35,7 +35,8 @@ class Inflater:
         if self._plain:
             yield data
             return
-        while data:
+        more = bool(data)
+        while more:
             try:
                 piece = self._inflate.decompress(data, PIECE_BYTES)
             except zlib.error as error:
@@ -43,7 +44,9 @@ class Inflater:
             if piece:
                 yield piece
             data = self._inflate.unconsumed_tail
+            more = bool(data) or len(piece) == PIECE_BYTES  # zlib may keep a little
             if self._inflate.eof:
                 # Another member: Django's GZip middleware makes one of each chunk.
                 data = self._inflate.unused_data
+                more = bool(data)
                 self._inflate = zlib.decompressobj(_ANY_HEADER)

@@ -152,24 +152,15 @@ def test_an_event_split_anywhere_is_the_same(size: int) -> None:
     assert [each.data for each in blocks(stream)] == ["a", "b", ""]
 
 
+LINES = ["id: 1", "id:2", "id", "id: \0", "data", "data:", "data: x", "data:  y", "event: e", "event", ":c"]
+LINES += ["retry: 5", "retry: -5", "", "", "", "\ufeffdata: z", "other: 1", "\x85", "\u2028"]
+
+
 @given(
     st.lists(
-        st.sampled_from(
-            [
-                "id: 1",
-                "id:2",
-                "id",
-                "id: \0",
-                "data",
-                "data:",
-                "data: x",
-                "data:  y",
-                "event: e",
-                "event",
-                ":c",
-            ]
-            + ["retry: 5", "retry: -5", "", "", "", "\ufeffdata: z", "other: 1", "\x85", "\u2028"]
-        ).flatmap(lambda line: st.sampled_from(["\n", "\r", "\r\n"]).map(lambda end: line + end)),
+        st.sampled_from(LINES).flatmap(
+            lambda line: st.sampled_from(["\n", "\r", "\r\n"]).map(lambda end: line + end)
+        ),
         max_size=30,
     ),
     st.lists(st.integers(1, 9), min_size=1),

@@ -1,0 +1,411 @@
+"""What the client promises: exact over any cut, a cursor never ahead, a goodbye, and a socket let go."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import zlib
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sse_polling.client import Event, EventsLost, Gap, iter_events, stream_events
+from sse_polling.client.inflating import PIECE_BYTES, Inflater
+
+from .conftest import Half, Reader
+from .scripted import Request, Say, Scripted, answer, chunked, stream
+
+TEXTS = ["a", "", "two\nlines", "é\u2028\x85", "x" * 40]
+END = b"id: 6\nevent: end\ndata: {}\n\n"
+
+
+def block(number: int) -> bytes:
+    lines = "".join(f"data: {line}\n" for line in TEXTS[number - 1].split("\n"))
+    return f"id: {number}\n{lines}\n".encode()
+
+
+def burst(cursor: str) -> bytes:
+    """Return the answer of a server that stands at 6, the end."""
+    first = int(cursor or "0") + 1
+    opening = f"retry: 20\nid: {first - 1}\n\n".encode()
+    rest = b"".join(block(number) for number in range(first, 6))
+    return chunked(opening, rest + (END if first <= 6 else b""), b"retry: 20\n\n")
+
+
+def resumed(request: Request) -> Say:
+    return Say(burst(request.cursor))
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_cut_at_every_byte_the_transcript_is_the_same(read: Reader, how: Any) -> None:
+    whole = burst("")
+
+    with Scripted([]) as server:
+        for at in range(len(whole)):
+            server.script = iter([Say(whole[:at], end=how), resumed])
+            found = read(server.url)
+            assert found.error is None, (at, found.error)
+            assert found.data == [*TEXTS, "{}"], at
+            assert [each.id for each in found.events] == list("123456"), at
+            assert len(found.waits) == (END not in whole[:at]), at
+
+
+# The cursor
+
+
+def test_a_commit_comes_when_the_consumer_is_done_and_never_before() -> None:
+    log: list[str] = []
+    with Scripted([resumed]) as server:
+        for event in iter_events(server.url, commit=lambda cursor: log.append(f"commit {cursor}")):
+            log.append(f"begin {event.id}")
+            log.append(f"done {event.id}")
+    expected = ["commit 0"]
+    for number in range(1, 7):
+        expected += [f"begin {number}", f"done {number}", f"commit {number}"]
+    assert log == expected
+
+
+async def test_the_asynchronous_commit_is_the_same_and_may_be_a_coroutine() -> None:
+    log: list[str] = []
+
+    async def commit(cursor: str) -> None:
+        await asyncio.sleep(0)
+        log.append(f"commit {cursor}")
+
+    with Scripted([resumed]) as server:
+        async for event in stream_events(server.url, commit=commit):
+            log += [f"done {event.id}"]
+    assert log == ["commit 0", *[f"{what} {number}" for number in range(1, 7) for what in ("done", "commit")]]
+
+
+@pytest.mark.parametrize("how", ["break", "raise"])
+def test_an_event_whose_processing_leaves_the_loop_is_not_committed(how: str) -> None:
+    log: list[str] = []
+
+    def consume(url: str) -> None:
+        for event in iter_events(url, commit=log.append):
+            if event.id == "3":
+                if how == "break":
+                    break
+                raise RuntimeError
+
+    with Scripted([resumed]) as server:
+        try:
+            consume(server.url)
+        except RuntimeError:
+            assert how == "raise"
+    assert log == ["0", "1", "2"]
+
+
+async def test_a_cancelled_consumer_does_not_commit() -> None:
+    log: list[str] = []
+    reached = asyncio.Event()
+
+    async def consume(url: str) -> None:
+        async for event in stream_events(url, commit=log.append):
+            if event.id == "3":
+                reached.set()
+                await asyncio.Event().wait()
+
+    with Scripted([resumed]) as server:
+        task = asyncio.create_task(consume(server.url))
+        await reached.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    assert log == ["0", "1", "2"]
+
+
+def test_silent_ids_between_bursts_are_committed_once(read: Reader) -> None:
+    log: list[str] = []
+    says = [stream(b"id: 0\n\n"), stream(b"id: 0\n\n"), stream(b"id: 4\n\n"), answer("500 Oops")]
+    with Scripted(map(Say, says)) as server:
+        read(server.url, commit=log.append)
+        assert server.cursors == ["", "0", "0", "4", "4"]
+    assert log == ["0", "4"]
+
+
+def test_an_error_of_commit_passes_even_if_it_is_one_of_httpx(read: Reader) -> None:
+    def commit(cursor: str) -> None:
+        raise httpx.ConnectError("the store is away")
+
+    with Scripted([resumed]) as server:
+        found = read(server.url, commit=commit)
+        assert server.cursors == [""]
+    assert isinstance(found.error, httpx.ConnectError)
+    assert found.data == []
+
+
+def test_a_cursor_to_begin_with(read: Reader) -> None:
+    with Scripted([resumed]) as server:
+        assert [each.id for each in read(server.url, "4").events] == ["5", "6"]
+        assert server.cursors == ["4"]
+
+
+def test_at_least_once_over_crashes_and_exactly_once_with_the_id_stored_beside() -> None:
+    saved, seen, stored = [""], [], dict[str, str]()
+    with Scripted([resumed] * 20) as server:
+        for crash_at in ["2", "2", "4", "5", None]:
+            for event in iter_events(server.url, saved[-1], commit=saved.append):
+                seen.append(event.id)
+                stored[event.id] = event.data
+                if event.id == crash_at:
+                    break
+        assert list(stored) == list("123456")
+        assert seen == ["1", "2", "2", "2", "3", "4", "4", "5", "5", "6"]
+        log: list[tuple[str, str]] = []
+        for crash_at in ["2", "2", "4", "5", None]:
+            for event in iter_events(server.url, log[-1][0] if log else None):
+                log.append((event.id, event.data))  # both in one transaction
+                if event.id == crash_at:
+                    break
+    assert [identifier for identifier, _ in log] == list("123456")
+
+
+# Control events and several channels
+
+GAP = b'id: 9\nevent: gap\ndata: {"channel":"a","from":3,"to":9,"reason":"trimmed"}\n\n'
+RESET = b'id: 0\nevent: gap\ndata: {"channel":"a","from":3,"to":null,"reason":"reset"}\n\n'
+
+
+def test_a_gap_is_an_event_of_its_own_kind(read: Reader) -> None:
+    with Scripted([Say(stream(GAP + RESET))]) as server:
+        trimmed, reset = read(server.url).events
+    assert isinstance(trimmed, Gap)
+    assert isinstance(reset, Gap)
+    assert (trimmed.channel, trimmed.first, trimmed.last, trimmed.reason) == ("a", 3, 9, "trimmed")
+    assert (trimmed.event, trimmed.id, trimmed.json()["to"]) == ("gap", "9", 9)
+    assert (reset.first, reset.last, reset.reason) == (3, None, "reset")
+
+
+def test_a_gap_is_raised_if_that_was_asked_for_and_not_committed(read: Reader) -> None:
+    log: list[str] = []
+    with Scripted([Say(stream(b"id: 2\ndata: a\n\n" + GAP))]) as server:
+        found = read(server.url, raise_on_gap=True, commit=log.append)
+    assert isinstance(found.error, EventsLost)
+    assert str(found.error) == "Events of a are gone, from 3 to 9: trimmed."
+    assert found.error.gap.last == 9
+    assert found.data == ["a"]
+    assert log == ["2"]
+
+
+def envelope(cursor: str, channel: str, data: str, event: str = "message") -> bytes:
+    wrapped = f'{{"channel":"{channel}","id":"own","event":"{event}","data":"{data}"}}'
+    return f"id: {cursor}\nevent: {event}\ndata: {wrapped}\n\n".encode()
+
+
+def test_several_channels_end_when_all_of_them_have(read: Reader) -> None:
+    first = envelope("1", "a", "x") + envelope("2", "a", "", "end") + envelope("3", "b", "y")
+    second = envelope("4", "b", "", "end") + envelope("5", "b", "never")
+    with Scripted([Say(stream(first)), Say(stream(second))]) as server:
+        found = read(f"{server.origin}/events/?channel=a&channel=b")
+        assert server.cursors == ["", "3"]
+        assert server.requests[0].target.startswith("/events/?channel=a&channel=b&client=")
+    assert [(each.channel, each.data, each.event) for each in found.events] == [
+        ("a", "x", "message"),
+        ("a", "", "end"),
+        ("b", "y", "message"),
+        ("b", "", "end"),
+    ]
+    assert {each.own_id for each in found.events} == {"own"}
+
+
+def test_an_envelope_on_a_stream_of_one_channel_is_data(read: Reader) -> None:
+    with Scripted([Say(stream(envelope("1", "a", "x")))]) as server:
+        (event,) = read(server.url).events
+    assert event.channel is None
+    assert event.json()["data"] == "x"
+
+
+# Leaving
+
+CLOSE = b"event: close\ndata: pool_draining\n\n"
+STREAM_ID = "X-SSE-Stream: " + "s" * 24
+
+
+@pytest.mark.parametrize(
+    ("path", "to"),
+    [("/events/a/", "/events/ack/"), ("/events/?channel=a", "/events/ack/"), ("/x/y/z/?k=v", "/x/y/ack/")],
+)
+def test_a_drain_is_acked_and_the_client_comes_back_as_it_was_told(read: Reader, path: str, to: str) -> None:
+    drained = stream(b"retry: 9\nid: 1\n\ndata: a\n\n" + CLOSE + b"retry: 7000\n\n", STREAM_ID)
+    with Scripted([Say(drained, end="hold")]) as server:
+        found = read(f"{server.origin}{path}")
+        assert [(each.target, each.body) for each in server.acks] == [(to, b"stream=" + b"s" * 24)]
+        assert server.left.get(timeout=5).target == server.requests[0].target  # it let go of the socket
+    assert found.data == ["a"]  # and not the close
+    assert found.waits == [7]
+    assert server.cursors == ["", "1"]
+
+
+def test_an_ack_names_the_client_where_the_stream_has_no_name(read: Reader) -> None:
+    with Scripted([Say(stream(CLOSE + b"retry: 7000\n\n"))]) as server:
+        read(server.url)
+        token = server.requests[0].target.partition("client=")[2]
+        assert server.acks[0].body == f"client={token}".encode()
+        assert server.requests[1].target.endswith(token)
+    assert len(token) == 24
+
+
+def test_a_client_that_is_named_in_the_address_keeps_its_name(read: Reader) -> None:
+    url = "/events/a/?sig=a%2Fb+c&client=one-that-has-a-name"
+    with Scripted([Say(stream(CLOSE))]) as server:
+        read(f"{server.origin}{url}#fragment")
+        assert server.requests[0].target == url
+        assert server.acks[0].body == b"client=one-that-has-a-name"
+
+
+def test_without_acks_the_address_stays_as_it_is_and_nothing_is_posted(read: Reader) -> None:
+    with Scripted([Say(stream(CLOSE + b"retry: 7000\n\n", STREAM_ID))]) as server:
+        assert read(server.url, ack=False).waits == [7]
+        assert server.requests[0].target == "/events/a/"
+        assert server.acks == []
+
+
+def test_a_cut_after_a_close_is_no_error(read: Reader) -> None:
+    with Scripted([Say(chunked(b"retry: 7000\n\n", CLOSE, last=b""))]) as server:
+        assert read(server.url, max_errors=0).waits == [7]
+
+
+def test_an_ack_that_nobody_takes_is_no_error(read: Reader) -> None:
+    with Scripted([Say(stream(CLOSE + b"retry: 7000\n\n", STREAM_ID))]) as server:
+        server._read = lambda peer, read=server._read: (  # type: ignore[method-assign]
+            None if (request := read(peer)) and request.method == "POST" else request
+        )
+        found = read(server.url)
+    assert found.waits == [7]
+    assert found.error is None
+
+
+def test_a_redirect_to_another_host_takes_no_credentials_and_no_ack(read: Reader) -> None:
+    with Scripted([]) as server:
+        moved = answer("302 Found", b"", f"Location: http://localhost:{server.port}/events/a/")
+        server.script = iter([Say(moved), Say(stream(CLOSE)), Say(answer("302 Found", b"", "Location: /b/"))])
+        found = read(server.url, auth=("me", "secret"), headers={"X-Mine": "y"})
+        assert found.error is None
+        assert [("authorization" in each.headers, each.headers["host"]) for each in server.requests] == [
+            (True, f"127.0.0.1:{server.port}"),
+            (False, f"localhost:{server.port}"),
+            (True, f"127.0.0.1:{server.port}"),
+            (True, f"127.0.0.1:{server.port}"),
+        ]
+        assert server.acks == []
+        assert all(each.headers["x-mine"] == "y" for each in server.requests)
+
+
+def test_breaking_out_of_the_loop_closes_the_socket() -> None:
+    with Scripted([Say(chunked(b"data: a\n\n", last=b""), end="hold")]) as server:
+        for _ in iter_events(server.url):
+            break
+        server.left.get(timeout=5)
+        server.script = iter([Say(chunked(b"data: a\n\n", last=b""), end="hold")])
+        with closing(iter_events(server.url)) as events:
+            next(events)
+        server.left.get(timeout=5)
+
+
+async def test_breaking_out_of_the_asynchronous_loop_closes_the_socket() -> None:
+    held = Say(chunked(b"data: a\n\n", last=b""), end="hold")
+    with Scripted([held] * 2) as server:
+        async for _ in stream_events(server.url):
+            break
+        gc.collect()
+        await asyncio.to_thread(server.left.get, timeout=5)
+        async with aclosing(stream_events(server.url)) as events:
+            await anext(events)
+        server.left.get(timeout=5)  # no turn of the loop is needed any more
+        server.script = iter([held])
+        server.asked.queue.clear()
+        task = asyncio.create_task(_read_on(server.url))
+        await asyncio.to_thread(server.asked.get, timeout=5)
+        task.cancel()
+        await asyncio.wait([task])
+        server.left.get(timeout=5)
+
+
+async def _read_on(url: str) -> None:
+    async for _ in stream_events(url):
+        pass
+
+
+def test_errors_are_told_with_the_wait_after_them(read: Reader) -> None:
+    told: list[tuple[str, float]] = []
+    with Scripted([Say(b""), Say(answer("503 Full", b"", "Retry-After: 10"))]) as server:
+        read(server.url, on_error=lambda error, seconds: told.append((type(error).__name__, seconds)))
+    assert told == [("RemoteProtocolError", 0.5), ("StreamRefused", 10.5)]
+
+
+# Bounds
+
+
+async def test_a_client_of_its_own_has_a_hundred_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    real = httpx.AsyncClient
+
+    def make(**given: Any) -> httpx.AsyncClient:
+        made.append(given["limits"])
+        return real(**given)
+
+    monkeypatch.setattr(httpx, "AsyncClient", make)
+    with Scripted([]) as server:
+        await _read_on(server.url)
+    assert [each.max_connections for each in made] == [100]
+
+
+async def test_a_shared_client_is_not_closed_and_its_limit_is_kept() -> None:
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=2)) as client:
+        with Scripted([resumed] * 10) as server:
+
+            async def count() -> int:
+                return len([each async for each in stream_events(server.url, client=client)])
+
+            assert await asyncio.gather(*[count() for _ in range(10)]) == [6] * 10
+        assert not client.is_closed
+
+
+def test_an_inflated_event_of_exactly_one_piece_is_not_held_back() -> None:
+    pack = zlib.compressobj()
+    for size in (PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 100):
+        inflater = Inflater("deflate")
+        pack = zlib.compressobj()
+        packed = pack.compress(b"x" * size) + pack.flush(zlib.Z_SYNC_FLUSH)
+        pieces = list(inflater.feed(packed))
+        assert sum(map(len, pieces)) == size
+        assert max(map(len, pieces)) <= PIECE_BYTES
+
+
+def test_a_bomb_takes_little_memory(read: Reader) -> None:
+    bomb = zlib.compress(b"data: " + b"x" * 2**26)
+    before = _peak()
+    with Scripted([Say(stream(bomb, "Content-Encoding: deflate"))]) as server:
+        assert read(server.url).error is not None
+    assert _peak() - before < 30_000_000
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def test_a_quiet_stream_that_lived_for_a_minute_is_no_failed_attempt(read: Reader) -> None:
+    times = iter(range(0, 100_000, 61))
+    with Scripted([Say(chunked(b":\n", last=b""))] * 5) as server:
+        found = read(server.url, max_errors=1, clock=lambda: next(times))
+    assert found.error is None
+    assert found.waits == [0.5] * 5
+
+
+def test_the_default_knobs_wait_at_random_and_in_real_time() -> None:
+    with Scripted([Say(stream(b"retry: 1\n\n")), Say(chunked(b"data: a\n\n", last=b""))]) as server:
+        found = [each.data for each in iter_events(server.url, backoff_seconds=0.001)]
+    assert found == ["a"]
+
+
+def test_an_event_has_the_names_that_httpx_sse_gives_it() -> None:
+    event = Event(id="1", data='{"a": 1}')
+    assert (event.event, event.id, event.json()) == ("message", "1", {"a": 1})
+    assert Half().random() == 0.5
