@@ -754,7 +754,11 @@ export class Member {
   #through(input) {
     const connection = this.#connection;
     for (const action of connection.handle(input)) {
-      if (this.#connection !== connection) return; // it was given up meanwhile
+      if (this.#connection !== connection) {
+        // It was given up meanwhile, and stopped after it had decided this.
+        if (["abort", "ack"].includes(action.do)) this.#out.push(action);
+        continue;
+      }
       this.#transport = connection.transport;
       switch (action.do) {
         case "items":
@@ -988,8 +992,12 @@ export class Member {
         return;
     }
     // What was still on its way from the owner before.
-    if (this.#role === "claiming" && kind === "items") return void this.#apply(message.items);
-    if (["owning", "claiming", "trying"].includes(this.#role)) return;
+    if (this.#role === "claiming") {
+      if (kind === "items") this.#apply(message.items);
+      else if (kind === "over" && message.cursor === this.cursor) this.#over();
+      return;
+    }
+    if (["owning", "trying"].includes(this.#role)) return;
     if (kind === "claim" || kind === "lead") this.#leader = from;
     // What the owner before this one still says: whoever owns now asks for it again.
     else if (this.#leader !== null && this.#leader !== from) return;
