@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 
 from tests.harness.programs import REQUIRE_ALL
 
@@ -33,7 +34,7 @@ def test_under_node(node: str) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     passed = re.search(r"^# pass (\d+)$", done.stdout, re.MULTILINE)
@@ -46,6 +47,26 @@ def test_one_file_that_a_strict_policy_and_hashed_names_let_through() -> None:
     code = re.sub(r"/\*.*?\*/|^\s*//.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
     assert not re.search(r"^\s*import\b|\bimport\(|\brequire\(", code, re.MULTILINE)
     assert not re.search(r"\beval\b|new Function|innerHTML|document\.write|\bstyle\b", code)
+
+
+class Hashed(ManifestStaticFilesStorage):
+    """Hashed names, also in what modules import."""
+
+    support_js_module_import_aggregation = True
+
+
+def test_hashed_names_leave_it_as_it_is(tmp_path: Path) -> None:
+    storage = Hashed(location=str(tmp_path), base_url="/static/")
+    (tmp_path / "sse_polling").mkdir()
+    for name in ("client.js", "client.d.ts"):
+        shutil.copy(CLIENT.with_name(name), tmp_path / "sse_polling" / name)
+    paths = {f"sse_polling/{name}": (storage, f"sse_polling/{name}") for name in ("client.js", "client.d.ts")}
+    for name, hashed, processed in storage.post_process(paths):
+        assert not isinstance(processed, Exception), processed
+        assert (tmp_path / hashed).read_bytes() == (tmp_path / name).read_bytes()
+    assert re.fullmatch(
+        r"sse_polling/client\.[0-9a-f]{12}\.js", storage.hashed_files["sse_polling/client.js"]
+    )
 
 
 def test_the_types_name_what_is_there() -> None:

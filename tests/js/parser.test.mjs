@@ -22,6 +22,7 @@ const TABLE = [
   ["comments", ": x\n:\ndata: a\n: y\n\n", [["message", "a", ""]]],
   ["unknown fields", "Data: x\nfoo\n data: y\ndata: a\n\n", [["message", "a", ""]]],
   ["CR, LF and CRLF", "data: a\r\rdata: b\n\ndata: c\r\n\r\n", ["a", "b", "c"].map((data) => ["message", data, ""])],
+  ["a CRLF is one end, also between two lines of a block", "data: a\r\ndata: b\r\nid: 1\r\n\r\n", [["message", "a\nb", "1"]]],
   ["an unfinished block is dropped", "data: a\n\ndata: b\n", [["message", "a", ""]]],
   ["a byte order mark", "\ufeffdata: a\n\n", [["message", "a", ""]]],
   ["only one, and only at the start", "\ufeff\ufeffdata: a\n\ndata: \ufeffb\n\n", [["message", "\ufeffb", ""]]],

@@ -126,6 +126,7 @@ class Server {
   asked = 0;
   trouble = 0; // how often an answer is none
   isOver = false; // everything has ended
+  denied = null; // a tab without the right
   polite = 0; // how often it is refused politely
 
   constructor(world) {
@@ -165,6 +166,7 @@ class Server {
       const draw = world.random();
       if (draw < this.trouble / 2) return request.give({ type: "error" });
       if (draw < this.trouble) return request.give({ type: "response", status: 503, headers: { retryAfter: "1" } });
+      if (this.denied === tab) return request.give({ type: "response", status: 403 });
       if (this.isOver) return request.give({ type: "response", status: 204 });
       if (as === "poll") return this.#poll(request, cursor);
       if (draw > 1 - this.polite) return this.#refuse(request);
@@ -264,6 +266,7 @@ class Stream {
 export class Tab {
   isDead = false;
   isListening = false;
+  isThrottled = false; // hidden for long: timers run once a minute
   listening = 0;
   request = null;
   sentTo = new Map();
@@ -353,7 +356,8 @@ export class Tab {
       case "timer": {
         const timer = { at: world.now + action.ms };
         this.#timers.set(action.name, timer);
-        world.after(action.ms, () => this.#ring(action.name, timer));
+        const ms = this.isThrottled ? Math.ceil(action.ms / 60_000) * 60_000 : action.ms;
+        world.after(ms, () => this.#ring(action.name, timer));
         return;
       }
       case "clear":

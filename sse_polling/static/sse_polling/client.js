@@ -28,6 +28,7 @@ const DEFAULTS = Object.freeze({
   maxEventLength: 1_048_576,
 });
 
+const ANSWER_EVENTS = 16; // so many of the longest events have room in a long-poll's answer
 const RETRY_MS = 3_000; // as browsers do, until the server says it
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
 const LONGEST_PROBE_MS = 300_000;
@@ -1103,6 +1104,18 @@ function token() {
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").slice(0, 22);
 }
 
+/** Return a body as text. Raises for one that is longer than any answer. */
+async function readText(body, maxLength) {
+  const decoder = new TextDecoder();
+  const reader = body.getReader();
+  let text = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    text += decoder.decode(part.value, { stream: true });
+    if (text.length > maxLength) throw new RangeError(`an answer of more than ${maxLength} characters`);
+  }
+  return text + decoder.decode();
+}
+
 function parsed(data) {
   try {
     return JSON.parse(data);
@@ -1129,6 +1142,7 @@ export class PolledEventSource extends EventTarget {
 
   #url;
   #withCredentials;
+  #maxEventLength;
   #options;
   #name;
   #member;
@@ -1145,7 +1159,7 @@ export class PolledEventSource extends EventTarget {
 
   /**
    * @param {string | URL} url
-   * @param {import("./client.js").PolledEventSourceInit} [init]
+   * @param {object} [init] `PolledEventSourceInit` in client.d.ts
    */
   constructor(url, init = {}) {
     super();
@@ -1160,6 +1174,7 @@ export class PolledEventSource extends EventTarget {
     this.#url = resolved.href;
     this.#withCredentials = Boolean(withCredentials);
     this.#options = { renew, pollUrl, ackUrl };
+    this.#maxEventLength = limits.maxEventLength ?? DEFAULTS.maxEventLength;
     const address = this.#address(this.#url);
     this.#lastEventId = address.cursor;
     const canShare = Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
@@ -1391,7 +1406,8 @@ export class PolledEventSource extends EventTarget {
       });
       if (controller.signal.aborted) return;
       if (as === "poll") {
-        feed({ type: "body", text: await response.text() });
+        const text = await readText(response.body, ANSWER_EVENTS * this.#maxEventLength);
+        feed({ type: "body", text });
         return;
       }
       const reader = response.body.getReader();
