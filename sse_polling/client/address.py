@@ -14,11 +14,14 @@ class Address:
     """The address of a stream. *names_itself*: with a ``client=`` of its own, unless it has one.
 
     A server that drains waits for those alone that have named themselves. The rest of the address stays as
-    it is, to the letter: it may be signed.
+    it is, to the letter: it may be signed. Raises ``httpx.InvalidURL``.
     """
 
     def __init__(self, url: str | httpx.URL, *, names_itself: bool) -> None:
-        parts = urlsplit(str(url))
+        try:
+            parts = urlsplit(str(httpx.URL(url)))
+        except ValueError as error:
+            raise httpx.InvalidURL(f"{error}: {str(url)[:200]!r}") from None
         query = parse_qs(parts.query)
         self.channels = frozenset(query.get("channel", ()))
         self.client: str | None = query.get("client", [None])[-1]

@@ -47,16 +47,7 @@ async def _run(
     commit: Callable[[str], object] | None,
     sleep: Callable[[float], Awaitable[object]],
 ) -> AsyncGenerator[Event, None]:
-    committed = course.last_event_id
-
-    async def save() -> None:
-        nonlocal committed
-        if commit is not None and committed != course.last_event_id:
-            done = commit(course.last_event_id)
-            if inspect.isawaitable(done):
-                await done
-            committed = course.last_event_id
-
+    save = _saver(course, commit)
     async with nullcontext(client) if client else httpx.AsyncClient(limits=LIMITS) as http:
         while not course.is_over:
             try:
@@ -67,9 +58,9 @@ async def _run(
                     elif answer is Answer.STREAM:
                         async for data in body:
                             for event in course.feed(data):
-                                yield event
+                                if event is not None:
+                                    yield event
                                 await save()  # the consumer has come back, so it is done with that event
-                            await save()  # silent ids
                             await _say_goodbye(http, course, options)
                             if course.lets_go:
                                 break
@@ -78,6 +69,21 @@ async def _run(
                 course.failed(error)
             if not course.is_over:
                 await sleep(course.wait_seconds)
+
+
+def _saver(course: Course, commit: Callable[[str], object] | None) -> Callable[[], Awaitable[None]]:
+    """Return what commits the course's cursor, if it has moved."""
+    committed = course.last_event_id
+
+    async def save() -> None:
+        nonlocal committed
+        if commit is not None and committed != course.last_event_id:
+            done = commit(course.last_event_id)
+            if inspect.isawaitable(done):
+                await done
+            committed = course.last_event_id
+
+    return save
 
 
 @asynccontextmanager

@@ -13,11 +13,12 @@ from typing import TypedDict
 
 import httpx
 
+from ..exceptions import InvalidCursor
 from .address import Address
 from .event import Event, Gap, read
 from .exceptions import EventsLost, GaveUp, NotAStream, StreamRefused
 from .inflating import Inflater
-from .parser import Block, Parser
+from .parser import Block, Parser, is_sendable
 from .waits import backoff, retry_after
 
 __all__ = ["Answer", "Course", "Knobs"]
@@ -72,6 +73,8 @@ class Course:
         rng: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not is_sendable(last_event_id or ""):
+            raise InvalidCursor(f"Not an id that a header can carry: {(last_event_id or '')[:60]!a}.")
         self.address = Address(url, names_itself=ack)
         self.last_event_id = last_event_id or ""
         self.timeout = httpx.Timeout(silence_seconds, connect=connect_seconds)
@@ -125,15 +128,18 @@ class Course:
         self._answered = response.url, response.headers.get("x-sse-stream")
         return Answer.STREAM
 
-    def feed(self, data: bytes) -> Iterator[Event]:
-        """Yield the events that *data* ends; the cursor moves with each, and behind the last."""
+    def feed(self, data: bytes) -> Iterator[Event | None]:
+        """Yield the events that *data* ends, and None where the cursor alone has moved.
+
+        It is never further than the event just yielded: save it before asking for the next.
+        """
         for piece in self._inflater.feed(data):
             for block in self._parser.feed(piece):
                 event = self._event(block)
                 self.last_event_id = block.id
                 if event is not None:
                     self._errors = 0
-                    yield event
+                yield event
                 if block.retry_ms is not None:
                     self._retry_ms = block.retry_ms
                     self.lets_go = self._asked

@@ -14,13 +14,18 @@ from dataclasses import dataclass
 
 from .exceptions import OversizedEvent
 
-__all__ = ["LONGEST_RETRY_MS", "Block", "Parser"]
+__all__ = ["LONGEST_RETRY_MS", "Block", "Parser", "is_sendable"]
 
 LONGEST_RETRY_MS = 10**15
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 # What no header can carry back. WHATWG names NUL alone; browsers then fail to send the others.
-_UNSENDABLE = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def is_sendable(identifier: str) -> bool:
+    """Tell whether a request can carry *identifier* in ``Last-Event-ID``."""
+    return not _UNSENDABLE.search(identifier)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +94,8 @@ class Parser:
             self._data += value + b"\n"
         elif name == b"event":
             self._event = value.decode(errors="replace")
-        elif name == b"id" and not _UNSENDABLE.search(value):
-            self._id = value.decode(errors="replace")
+        elif name == b"id" and is_sendable(text := value.decode(errors="replace")):
+            self._id = text
         elif name == b"retry" and value.isdigit():
             # Python would refuse to read thousands of digits.
             self._retry_ms = min(int(value.lstrip(b"0")[:20] or b"0"), LONGEST_RETRY_MS)

@@ -47,14 +47,7 @@ def _run(
     commit: Callable[[str], object] | None,
     sleep: Callable[[float], object],
 ) -> Generator[Event, None, None]:
-    committed = course.last_event_id
-
-    def save() -> None:
-        nonlocal committed
-        if commit is not None and committed != course.last_event_id:
-            commit(course.last_event_id)
-            committed = course.last_event_id
-
+    save = _saver(course, commit)
     with nullcontext(client) if client else httpx.Client(limits=LIMITS) as http:
         while not course.is_over:
             try:
@@ -65,9 +58,9 @@ def _run(
                     elif answer is Answer.STREAM:
                         for data in body:
                             for event in course.feed(data):
-                                yield event
+                                if event is not None:
+                                    yield event
                                 save()  # the consumer has come back, so it is done with that event
-                            save()  # silent ids
                             _say_goodbye(http, course, options)
                             if course.lets_go:
                                 break
@@ -76,6 +69,19 @@ def _run(
                 course.failed(error)
             if not course.is_over:
                 sleep(course.wait_seconds)
+
+
+def _saver(course: Course, commit: Callable[[str], object] | None) -> Callable[[], None]:
+    """Return what commits the course's cursor, if it has moved."""
+    committed = course.last_event_id
+
+    def save() -> None:
+        nonlocal committed
+        if commit is not None and committed != course.last_event_id:
+            commit(course.last_event_id)
+            committed = course.last_event_id
+
+    return save
 
 
 @contextmanager

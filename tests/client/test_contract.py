@@ -14,6 +14,7 @@ import pytest
 
 from sse_polling.client import Event, EventsLost, Gap, iter_events, stream_events
 from sse_polling.client.inflating import PIECE_BYTES, Inflater
+from sse_polling.exceptions import InvalidCursor
 
 from .conftest import Half, Reader
 from .scripted import Request, Say, Scripted, answer, chunked, stream
@@ -66,6 +67,17 @@ def test_a_commit_comes_when_the_consumer_is_done_and_never_before() -> None:
     for number in range(1, 7):
         expected += [f"begin {number}", f"done {number}", f"commit {number}"]
     assert log == expected
+
+
+@pytest.mark.parametrize("opening", [b"retry: 20\nid: 0\n\n", b"id: 0\n\nretry: 20\n\n:\n\n"])
+def test_the_id_that_a_stream_opens_with_is_committed_before_the_first_event(opening: bytes) -> None:
+    """Both come in one piece. Who dies over the first event is given it again."""
+    log: list[str] = []
+    with Scripted([Say(stream(opening + block(1)))]) as server:
+        for event in iter_events(server.url, commit=log.append):
+            log.append(f"begin {event.id}")
+            break
+    assert log == ["0", "begin 1"]
 
 
 async def test_the_asynchronous_commit_is_the_same_and_may_be_a_coroutine() -> None:
@@ -137,6 +149,13 @@ def test_an_error_of_commit_passes_even_if_it_is_one_of_httpx(read: Reader) -> N
         assert server.cursors == [""]
     assert isinstance(found.error, httpx.ConnectError)
     assert found.data == []
+
+
+@pytest.mark.parametrize("cursor", ["a\nb", "a\0", "\x7f"])
+def test_a_cursor_that_no_header_can_carry_is_refused_at_once(cursor: str) -> None:
+    for call in (iter_events, stream_events):
+        with pytest.raises(InvalidCursor, match="Not an id that a header can carry"):
+            call("http://127.0.0.1/", cursor)
 
 
 def test_a_cursor_to_begin_with(read: Reader) -> None:

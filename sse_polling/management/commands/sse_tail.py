@@ -40,9 +40,10 @@ class Command(BaseCommand):
     """Events go to standard output, what is to say about them to standard error."""
 
     help = (
-        "Follow a channel until it is finished, or until interrupted: a CHANNEL of this project, read from the "
-        "database twice a second, or a URL of a stream, read as any client does, with all reconnects. Begins "
-        'with what comes from now on. Prints the data of each event, after its name if that is not "message".'
+        "Follow a channel until it is finished, or until interrupted: a CHANNEL of this project, read twice "
+        "a second from its database, or the URL of a stream, read as any client does, reconnects and all. "
+        "It begins with what comes from now on, and prints the data of each event, after its name if that "
+        'is not "message".'
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
