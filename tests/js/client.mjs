@@ -1,9 +1,15 @@
 // The client as a module, wherever node is: a `.js` without a package.json is none to all of its versions.
 
-import { readFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 
-const source = readFileSync(new URL("../../sse_polling/static/sse_polling/client.js", import.meta.url), "utf8");
-const client = await import(`data:text/javascript;charset=utf-8,${encodeURIComponent(source)}`);
+const directory = mkdtempSync(join(tmpdir(), "client-"));
+const copy = join(directory, "client.mjs");
+copyFileSync(new URL("../../sse_polling/static/sse_polling/client.js", import.meta.url), copy);
+const client = await import(pathToFileURL(copy));
+rmSync(directory, { recursive: true });
 
 export const { Address, Connection, EventStreamParser, Member, PolledEventSource } = client;
 export const { readAlternate, readAnswer, readRetryAfter } = client;

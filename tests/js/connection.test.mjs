@@ -356,6 +356,14 @@ test("a polite refusal is followed by long-polls, and by a stream once its wait 
   assert.equal(driven.fetched.as, "stream");
 });
 
+test("a refusal that primes its clients is one, too", () => {
+  const driven = new Driven();
+  driven.stream("retry: 5000\nid: a.1.x\ndata:\n\n", { contentType: "text/event-stream" });
+  assert.deepEqual(driven.events, [{ type: "message", data: "", lastEventId: "a.1.x" }]);
+  driven.until("reconnect");
+  assert.equal(driven.fetched.as, "poll");
+});
+
 test("a real burst without events is no refusal, with or without its name", () => {
   for (const headers of [STREAM, { contentType: "text/event-stream" }]) {
     const driven = new Driven();

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, async_playwright
 
-from tests.harness.chromium import open_page
 from tests.harness.connection import Address, Connection
+from tests.harness.programs import require
 from tests.harness.server import AsgiServer
 from tests.harness.site import Site
 
@@ -82,11 +82,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AsgiServer]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    """One Chromium for all tests here."""
-    async with open_page() as page:
-        found = page.context.browser
-        assert found is not None
-        yield found
+    """One Chromium for all tests here, with the back-forward cache that Playwright turns off."""
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(
+            executable_path=require("chromium"),
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+            ],
+            ignore_default_args=["--disable-back-forward-cache"],
+            chromium_sandbox=False,
+        )
+        try:
+            yield launched
+        finally:
+            await launched.close()
 
 
 @contextlib.asynccontextmanager
@@ -179,6 +191,10 @@ async def one_owner(pages: list[Page], *, deadline: float = PATIENCE) -> Page:
     return pages[found.index("owning")]
 
 
+async def one_owner_of(page: Page) -> None:
+    await until(page, lambda seen: seen["role"] == "owning")
+
+
 async def crash(page: Page) -> None:
     """Kill the renderer of a page, as the kernel does that has no memory left."""
     crashed = asyncio.Event()
@@ -241,6 +257,34 @@ async def test_ten_tabs_share_one_socket_and_lose_nothing_when_its_owner_goes(
             assert (seen["errors"], seen["gaps"], seen["ordered"]) == ([], [], True)
     assert len(pages) == 8
     assert len(crashes) == 1
+
+
+async def test_a_tab_comes_back_from_the_back_forward_cache_and_lacks_nothing(
+    server: AsgiServer, browser: Browser
+) -> None:
+    numbers = Numbers(server, fresh("live"))
+    async with opened(browser) as first:
+        pages = [first, await first.context.new_page()]
+        for page in pages:
+            await read(page, server, f"/events/{numbers.channel}/?last_event_id=earliest")
+        owner = await one_owner(pages)
+        (other,) = [page for page in pages if page is not owner]
+        await owner.evaluate("() => addEventListener('pageshow', event => { seen.back = event.persisted; })")
+        async with numbers.flowing():
+            await owner.goto(f"{server.url}/counts/")
+            await one_owner_of(other)
+            count = numbers.count + 5
+            await until(other, lambda seen: len(seen["lines"]) >= count)
+            await owner.go_back(wait_until="commit")
+            # Where the browser kept no such page there is nothing to be tested: it is loaded anew.
+            async with asyncio.timeout(PATIENCE):
+                await owner.wait_for_function("() => document.readyState === 'complete'")
+            if not await owner.evaluate("() => Boolean(window.seen?.back)"):
+                pytest.skip("this Chromium did not keep the page")
+            assert await one_owner(pages) is other
+        for page in pages:
+            seen = await until(page, lambda seen: len(seen["lines"]) >= numbers.count)
+            assert seen["lines"] == numbers.all
 
 
 async def test_tabs_of_several_channels_share_them(server: AsgiServer, browser: Browser) -> None:

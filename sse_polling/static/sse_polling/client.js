@@ -447,7 +447,8 @@ export class Connection {
       events: event ? [{ ...event, lastEventId: to }] : [],
     }));
     const said = blocks.filter(({ event }) => event).map(({ event }) => event.type);
-    if (said.length) this.#works();
+    // An empty message may be how a server primes its clients (PRIMING), also as it refuses them.
+    if (blocks.some(({ event }) => event && (event.data || event.type !== "message"))) this.#works();
     if (items.length) {
       this.cursor = this.#parser.lastEventId;
       this.#events += said.filter((type) => type !== "close").length;
