@@ -137,7 +137,7 @@ class Beat:
         told = await run_writing(
             self._write, values, listing, watches=watches, tidies=tidies, ends=self._ends
         )
-        self._watched, node.elsewhere, orders = told
+        tells, self._watched, node.elsewhere, orders = told
         if watches and self._watched and not before:
             sender.post({"look": True})  # only now do the others find that somebody looks
         for order, late in orders:
@@ -147,6 +147,9 @@ class Beat:
             await run_writing(rows.fulfil, list(self._results.items()))
             self._results.clear()
             self.look()
+        if tells:
+            text = json.dumps({"node": self.name, "state": values["state"]})
+            await run_writing(store, [NewEvent(channel=LIVE_CHANNEL, event="fleet", data=text)])
 
     def _write(
         self,
@@ -156,17 +159,16 @@ class Beat:
         watches: bool,
         tidies: bool,
         ends: bool,
-    ) -> tuple[bool, bool, list[Any]]:
+    ) -> tuple[bool, bool, bool, list[Any]]:
         rows.write(self._identity(), values, ends=ends)
         if listing is not None:
             rows.write_sockets(self.name, *listing)
         if tidies:
             rows.tidy()
-        if watches and history.lease(rows.WATCH, self.name, WATCHED_SECONDS):
-            # Whoever has the lease tells all who look, for all processes.
-            text = json.dumps({"node": self.name, "state": values["state"]})
-            store([NewEvent(channel=LIVE_CHANNEL, event="fleet", data=text)])
-        return rows.is_watched(), node.draining and rows.others(self.name), rows.orders(self.name)
+        # Whoever has the lease tells all who look, for all processes.
+        tells = watches and history.lease(rows.WATCH, self.name, WATCHED_SECONDS)
+        elsewhere = node.draining and rows.others(self.name)
+        return tells, rows.is_watched(), elsewhere, rows.orders(self.name)
 
     @property
     def _ends(self) -> bool:
