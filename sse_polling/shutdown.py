@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -36,7 +36,8 @@ LATE_SECONDS = 2.0  # after which a drain that should be over is waited for no m
 LOOK_SECONDS = 0.25
 TOLD_SECONDS = 0.1  # by then the loop has handed the first signal to its server
 
-#: The signal reaches these servers at once, or they are told at once, and wait for streams.
+#: Whose handlers are called at once: these servers wait for streams. An event loop's does nothing, and the
+#: server behind it (hypercorn, granian) hears the signal from the loop whatever is installed here.
 PATIENT = ("uvicorn.server", "granian._signals", "asyncio.unix_events", "uvloop.loop")
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
@@ -74,7 +75,7 @@ class Watch:
         self._asked: tuple[int, float] | None = None  # the first signal, and when it came
         self._found = "hypercorn.asyncio.run" not in sys.modules  # True: there is nothing to look for
         self._let_go = False  # the server was told, and no drain goes before its end any more
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Take the signals over from whoever has them; those that are ignored stay ignored."""
@@ -88,9 +89,7 @@ class Watch:
                 signal.signal(number, self._on_signal)
                 signal.siginterrupt(number, False)
         self._look_again()
-        self._task = self.loop.create_task(
-            self._run(), name="sse_polling-shutdown", context=contextvars.Context()
-        )
+        self._run("listen", self._until_cancelled())
 
     def stop(self) -> None:
         """Give the signals back, unless somebody has taken them since."""
@@ -100,7 +99,14 @@ class Watch:
                 runners = getattr(getattr(previous, "func", None), "__module__", None) == "asyncio.runners"
                 signal.signal(number, signal.default_int_handler if runners else previous)
 
-    async def _run(self) -> None:
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        context = contextvars.Context()
+        task = self.loop.create_task(work, name=f"sse_polling-shutdown-{name}", context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _until_cancelled(self) -> None:
         try:
             await self.loop.create_future()
         finally:
@@ -133,13 +139,23 @@ class Watch:
             draining.begin("signal")
             if getattr(self._previous[number], "__module__", None) in PATIENT:
                 self._pass_on(number, frame)
-                if "granian" in sys.modules:
-                    self.loop.call_soon_threadsafe(self.loop.call_later, TOLD_SECONDS, self._tell_no_more)
+                self.loop.call_soon_threadsafe(self._keep, number)
             else:
-                self.loop.call_soon_threadsafe(self._wait_for_drain, number)
+                self.loop.call_soon_threadsafe(lambda: self._run("let-go", self._let_go_later(number)))
         elif not _is_same(self._asked, (number, now)):
             self.loop.call_soon_threadsafe(self._cut)
             self._pass_on(number, frame)
+
+    def _keep(self, number: int) -> None:
+        """Keep uvicorn until the drain is over: it ends, by the signal, as soon as it has no streams."""
+        server = getattr(self._previous[number], "__self__", None)
+        tasks = getattr(getattr(server, "server_state", None), "tasks", None)
+        if isinstance(tasks, set):
+            task = self._run("keep", _until_over())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        if "granian" in sys.modules:
+            self.loop.call_later(TOLD_SECONDS, self._tell_no_more)
 
     def _tell_no_more(self) -> None:
         """Keep further signals from the loop's handler: granian's blocks for good at the third."""
@@ -147,20 +163,12 @@ class Watch:
             if self.loop.remove_signal_handler(number):
                 signal.signal(number, self._on_signal)
 
-    def _wait_for_drain(self, number: int) -> None:
+    async def _let_go_later(self, number: int) -> None:
         """Let the server go after the drain: it would cancel its applications at once."""
         _stop_accepting(self.loop)
-
-        def let_go() -> None:
-            if not self._let_go:
-                self._pass_on(number, None)
-
-        def soon() -> None:
-            with suppress(RuntimeError):  # the loop is closed: it is over anyway
-                self.loop.call_soon_threadsafe(self.loop.call_later, FLUSH_SECONDS, let_go)
-
-        draining.when_over(soon)
-        self.loop.call_later(get_config().drain.seconds + LATE_SECONDS, let_go)
+        await _until_over()
+        if not self._let_go:
+            self._pass_on(number, None)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._let_go = True
@@ -188,6 +196,21 @@ def _is_same(first: tuple[int, float], other: tuple[int, float]) -> bool:
 def _abort_all() -> None:
     for connection in [*registry, *node.flushing]:
         connection.abort()
+
+
+async def _until_over() -> None:
+    """Wait for the drain, and as long as its last words need to reach clients, the log, the node's row."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop is closed: it is over anyway
+            loop.call_soon_threadsafe(over.set)
+
+    draining.when_over(tell)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(get_config().drain.seconds + LATE_SECONDS):
+            await over.wait()
+    await asyncio.sleep(FLUSH_SECONDS)
 
 
 def _stop_accepting(loop: asyncio.AbstractEventLoop) -> None:

@@ -95,6 +95,24 @@ async def test_a_server_that_waits_for_streams_is_told_at_once(drain: Drain, num
     assert server.heard == [number]
 
 
+async def test_uvicorn_is_kept_until_the_drain_is_over(drain: Drain) -> None:
+    class Uvicorn:
+        server_state = SimpleNamespace(tasks=set())
+
+        def handle_exit(self, number: int, frame: Any) -> None:
+            pass
+
+    Uvicorn.handle_exit.__module__ = "uvicorn.server"
+    server = Uvicorn()
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    listen()
+    signal.raise_signal(signal.SIGTERM)
+    await until(lambda: drain._callbacks)
+    assert len(server.server_state.tasks) == 1
+    drain.end()
+    await until(lambda: not server.server_state.tasks)
+
+
 async def test_any_other_server_is_told_when_the_drain_is_over(drain: Drain) -> None:
     server = Server()
     listen()
