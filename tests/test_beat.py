@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,7 @@ from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
+from sse_polling import database
 from sse_polling import hub as hubs
 from sse_polling.connections import Connection, Registry
 from sse_polling.draining import ORDER, SIGNAL, Draining
@@ -189,6 +192,31 @@ def test_it_survives_a_database_that_is_away_and_goes_on(
     assert caplog.text == ""  # those who need the database have said so
     process.time.fail = None
     assert process.beats_in(6) >= 1
+
+
+async def test_it_beats_though_all_who_write_wait_for_a_lock() -> None:
+    """As stream writers do, behind a transaction that takes its time."""
+    free = threading.Event()
+    waiting = [asyncio.ensure_future(database.run_writing(free.wait, 10)) for _ in range(5)]
+    try:
+        async with asyncio.timeout(5):
+            assert await database.run_aside(Node.objects.count) == 0
+        assert not any(each.done() for each in waiting)
+    finally:
+        free.set()
+        await asyncio.gather(*waiting)
+        await asyncio.to_thread(database.shutdown)
+
+
+async def test_it_does_not_wait_for_ever_for_a_mute_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "ANSWER_SECONDS", 0.1)
+    free = threading.Event()
+    try:
+        with pytest.raises(OperationalError, match="did not answer within"):
+            await database.run_aside(free.wait, 10)
+    finally:
+        free.set()
+        await asyncio.to_thread(database.shutdown)
 
 
 def test_an_error_of_its_own_does_not_end_it(process: Process, caplog: pytest.LogCaptureFixture) -> None:
