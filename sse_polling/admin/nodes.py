@@ -71,9 +71,10 @@ class NodeAdmin(_ModelAdmin):
         self._check(request)
         fleet, may = read_fleet(sockets=True), permitted(request)
         drains = sum(node.state in DRAINS for node in fleet.nodes)
+        given = orders(fleet, within=RECENT_SECONDS)
         serves = any(node.state not in (*DRAINS, "stopped") for node in fleet.nodes)
         context = {
-            **live_parts(fleet),
+            **live_parts(fleet, hurries=any(order.waits for order in given)),
             **fleet_parts(fleet),
             **socket_parts(fleet, request.GET.dict(), may),
             "title": gettext("Live sockets"),
@@ -81,7 +82,7 @@ class NodeAdmin(_ModelAdmin):
             "nodes": node_rows(fleet, may),
             "drain_all": DRAIN_ALL if serves and may(DRAIN_ALL) else "",
             "resume_all": RESUME_ALL if drains > 1 and may(RESUME_ALL) else "",
-            "orders": orders(fleet, within=RECENT_SECONDS),
+            "orders": given,
             "back": "live",
             **(extra_context or {}),
         }
@@ -102,9 +103,9 @@ class NodeAdmin(_ModelAdmin):
         if not fleet.nodes:
             return self._page(request, "gone", {"title": gettext("This node is gone")}, status=404)
         node, may = fleet.nodes[0], permitted(request)
-        rows = node_rows(fleet, may)
+        rows, given = node_rows(fleet, may), orders(fleet)
         context = {
-            **live_parts(fleet),
+            **live_parts(fleet, hurries=any(order.waits for order in given)),
             **fleet_parts(fleet),
             **socket_parts(fleet, request.GET.dict() | {"node": ""}, may),
             "title": node_label(node),
@@ -114,7 +115,7 @@ class NodeAdmin(_ModelAdmin):
             "row": rows[0],
             "figures": figures(node),
             "ended": reasons([node], "ended"),
-            "orders": orders(fleet),
+            "orders": given,
             "back": "node",
             **(extra_context or {}),
         }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 
 from django.utils.translation import gettext
 
-from ..nodes.reading import Moment
+from ..nodes.reading import Fleet, Moment
 from ..nodes.telling import ago
 from .amounts import NONE, delay, grouped, rate
 
@@ -45,27 +45,32 @@ class Plot:
         return self.lines[0].last
 
 
-def draw(moments: Sequence[Moment]) -> list[Plot]:
-    """Return the plots of *moments*, oldest first."""
+def draw(fleet: Fleet) -> list[Plot]:
+    """Return the plots of the fleet's last five minutes."""
+    moments, live = fleet.moments, fleet.live
 
-    def reconnects(moment: Moment) -> _Value:
-        return None if moment.sockets is None else moment.reconnects
+    def told(name: str, now: float) -> list[_Value]:
+        # Of the newest moment some processes may not have told yet; what they are at is known all the same.
+        values = [None if each.sockets is None else getattr(each, name) for each in moments]
+        return [*values[:-1], now] if live else values
 
-    whole, seconds = grouped, delay
+    reconnects = sum(node.rate("reconnects") for node in live)
     return [
-        _plot("readers", gettext("Readers"), moments, whole, [("readers", "", lambda each: each.readers)]),
-        _plot("sockets", gettext("Sockets"), moments, whole, [("sockets", "", lambda each: each.sockets)]),
+        _plot("readers", gettext("Readers"), grouped, [("readers", "", told("readers", fleet.readers))]),
+        _plot("sockets", gettext("Sockets"), grouped, [("sockets", "", told("sockets", fleet.sockets))]),
         _plot(
-            "reconnects", gettext("Reconnects per second"), moments, rate, [("reconnects", "", reconnects)]
+            "reconnects",
+            gettext("Reconnects per second"),
+            rate,
+            [("reconnects", "", told("reconnects", reconnects))],
         ),
         _plot(
             "delivery",
             gettext("Delivery latency"),
-            moments,
-            seconds,
+            delay,
             [
-                ("median", gettext("median"), lambda each: each.delay(0.5)),
-                ("most", gettext("95 % within"), lambda each: each.delay(0.95)),
+                ("median", gettext("median"), [each.delay(0.5) for each in moments]),
+                ("most", gettext("95 % within"), [each.delay(0.95) for each in moments]),
             ],
             smallest=0.01,
             bridged=3,
@@ -91,14 +96,12 @@ def table(moments: Sequence[Moment]) -> list[tuple[str, ...]]:
 def _plot(
     key: str,
     title: str,
-    moments: Sequence[Moment],
     words: Callable[[float], str],
-    wanted: Iterable[tuple[str, str, Callable[[Moment], _Value]]],
+    series: Sequence[tuple[str, str, Sequence[_Value]]],
     *,
     smallest: float = 1,
     bridged: int = BRIDGED,
 ) -> Plot:
-    series = [(name, label, [value(each) for each in moments]) for name, label, value in wanted]
     known = [value for _name, _label, values in series for value in values if value is not None]
     top = _nice(max([smallest, *known]))
     lines = [

@@ -59,6 +59,7 @@ class NodeRow:
     layer: str
     budget: str
     told: str
+    age: str
     up: str
     drain: Mapping[str, Any] | None
     buttons: Sequence[Button]
@@ -79,19 +80,20 @@ def _node_row(node: NodeView, fleet: Fleet, allowed: Collection[str]) -> NodeRow
     layer = _layer(node)
     return NodeRow(
         view=node,
-        label=node_label(node, fleet),
+        label=shortened(node_label(node, fleet)),
         state=state_label(node.state),
         sockets=of(node.sockets, node.capacity or None),
         sockets_share=share(node.sockets, node.capacity),
-        readers=grouped(node.readers),
-        polls=rate(node.rate("polls")) if node.is_live else NONE,
-        events=rate(node.rate("delivered")) if node.is_live else NONE,
+        readers=grouped(node.readers) if node.state != "stopped" else NONE,
+        polls=rate(node.rate("polls")) if node.is_live else "",
+        events=rate(node.rate("delivered")) if node.is_live else "",
         descriptors=of(used, most),
         descriptors_share=share(used, most),
         breaker=_breaker(node),
         layer=layer,
         budget=_budget(node),
         told=ago(node.age),
+        age=duration(node.age),
         up=duration(node.up_seconds),
         drain=_drain(node),
         buttons=_buttons(node, fleet, allowed),
@@ -189,7 +191,7 @@ class SocketRow:
 
 def socket_rows(page: SocketPage, fleet: Fleet, *, closes: bool) -> list[SocketRow]:
     """Return the rows of a page of sockets."""
-    labels = {node.pk: node_label(node, fleet) for node in fleet.nodes}
+    labels = {node.pk: shortened(node_label(node, fleet), 28) for node in fleet.nodes}
     return [
         SocketRow(
             view=socket,

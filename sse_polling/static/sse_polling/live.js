@@ -6,6 +6,7 @@ import { follow } from "./news.js";
 
 const FETCH_SECONDS = 10; // for an answer
 const CALM_SECONDS = 0.5; // between two fetches, however much is heard
+const CALM_SHARE = 4; // and so many times as long as the last one took: a large fleet's page is not for nothing
 const SAY_SECONDS = 30; // between two sentences that differ by their numbers only
 const RETRY_SECONDS = 5;
 
@@ -15,6 +16,7 @@ const said = document.getElementById("sse-said");
 
 let fetched = Date.now(); // when the figures were last what the server says
 let begun = 0; // when it was last asked
+let took = 0; // how long it took to answer
 let fetching = false;
 let wanted = false; // something was heard meanwhile
 let closed = false; // this user may not see the page any more
@@ -32,6 +34,7 @@ async function refresh() {
   try {
     apply(await ask());
     fetched = Date.now();
+    took = fetched - begun;
     still.hidden = true;
   } catch (error) {
     closed = error instanceof Closed;
@@ -65,7 +68,8 @@ async function ask() {
 function apply(page) {
   for (const part of document.querySelectorAll("[data-live]")) {
     const news = page.getElementById(part.id);
-    if (news && part.isConnected) morph(part, news);
+    // Under a pointer that is about to press a button no row moves.
+    if (news && part.isConnected && !part.querySelector("td a.button:hover")) morph(part, news);
   }
   say(lead().querySelector(".sse-sentence")?.textContent ?? "");
 }
@@ -98,7 +102,8 @@ function plan() {
   clearTimeout(timer);
   if (closed || document.hidden) return;
   const every = still.hidden ? Number(lead().dataset.every) || RETRY_SECONDS : RETRY_SECONDS;
-  const pause = wanted ? Math.max(0, begun + CALM_SECONDS * 1000 - Date.now()) : every * 1000;
+  const calm = Math.max(CALM_SECONDS * 1000, CALM_SHARE * took);
+  const pause = wanted ? Math.max(0, begun + took + calm - Date.now()) : Math.max(every * 1000, calm);
   timer = setTimeout(refresh, pause);
 }
 
@@ -109,7 +114,12 @@ function heard() {
 
 if (lead()) {
   follow(lead().dataset.stream, heard);
-  document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refresh()));
-  window.addEventListener("pageshow", (event) => event.persisted && refresh());
+  const look = () => {
+    clearTimeout(timer);
+    closed = false; // who was logged out may have logged in again elsewhere
+    refresh();
+  };
+  document.addEventListener("visibilitychange", look);
+  window.addEventListener("pageshow", (event) => event.persisted && look());
   plan();
 }

@@ -5,10 +5,11 @@ const KEPT = new Set(["open"]); // of <details>: the reader's own doing
 
 export function morph(old, news) {
   const focused = document.activeElement;
+  const inside = focused && focused !== old && old.contains(focused);
   change(old, news);
-  if (focused && focused !== document.activeElement && focused.isConnected) {
-    focused.focus({ preventScroll: true }); // it was moved
-  }
+  if (!inside || focused === document.activeElement) return;
+  // It was moved; or it is gone, and the keyboard stays where it was.
+  (focused.isConnected ? focused : old).focus({ preventScroll: true });
 }
 
 function change(old, news) {
