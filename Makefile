@@ -33,7 +33,7 @@ test: $(STAMP)
 # All of them; `make test` has the quick ones.
 faults: $(STAMP)
 	@SSE_POLLING_FAULT_FORM=$(FORM) SSE_POLLING_FAULT_LAYER=$(LAYER) SSE_POLLING_FAULT_REPEAT=$(REPEAT) \
-	    $(BIN)/python -m pytest tests/faults -m '' $(ARGS)
+	    $(BIN)/python -m pytest tests/faults tests/servers/test_shutdown.py -m '' $(ARGS)
 
 soak: $(STAMP)
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --layer $(LAYER) $(ARGS)

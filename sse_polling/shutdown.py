@@ -31,6 +31,7 @@ __all__ = ["listen"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FLUSH_SECONDS = 0.2  # between the last write and the server's end, which drops what it has not sent
+END_SECONDS = 0.4  # what a server has left of its limit after a drain that knows it
 SAME_SECONDS = 1.0  # hypercorn's parent tells a worker twice, uvicorn's repeats what the terminal said
 LATE_SECONDS = 2.0  # after which a drain that should be over is waited for no more
 LOOK_SECONDS = 0.25
@@ -125,7 +126,7 @@ class Watch:
             code = sys.modules["hypercorn.utils"].raise_shutdown.__code__
             for task in asyncio.all_tasks(self.loop):
                 if getattr(task.get_coro(), "cr_code", None) is code:
-                    task.add_done_callback(lambda _: draining.begin("signal"))
+                    task.add_done_callback(lambda _: draining.begin("signal", within=self._limit()))
                     self._found = True
         return self._found
 
@@ -136,7 +137,7 @@ class Watch:
             self._pass_on(number, frame)
         elif self._asked is None:
             self._asked = number, now
-            draining.begin("signal")
+            draining.begin("signal", within=self._limit(number))
             if getattr(self._previous[number], "__module__", None) in PATIENT:
                 self._pass_on(number, frame)
                 self.loop.call_soon_threadsafe(self._keep, number)
@@ -145,6 +146,19 @@ class Watch:
         elif not _is_same(self._asked, (number, now)):
             self.loop.call_soon_threadsafe(self._cut)
             self._pass_on(number, frame)
+
+    def _limit(self, number: int | None = None) -> float | None:
+        """Return after how many seconds the server will cut, less what it takes to end; None: not known."""
+        server = getattr(self._previous.get(number or 0), "__self__", None)
+        seconds = getattr(getattr(server, "config", None), "timeout_graceful_shutdown", None)  # uvicorn's
+        # From Python 3.12 on hypercorn waits for all connections before its limit begins.
+        if seconds is None and "hypercorn.asyncio.run" in sys.modules and sys.version_info < (3, 12):
+            serve = getattr(sys.modules["hypercorn.asyncio.run"], "worker_serve", None)
+            for task in asyncio.all_tasks(self.loop):
+                coroutine: Any = task.get_coro()
+                if serve is not None and getattr(coroutine, "cr_code", None) is serve.__code__:
+                    seconds = getattr(coroutine.cr_frame.f_locals.get("config"), "graceful_timeout", None)
+        return max(0.0, seconds - END_SECONDS) if isinstance(seconds, int | float) else None
 
     def _keep(self, number: int) -> None:
         """Keep uvicorn until the drain is over: it ends, by the signal, as soon as it has no streams."""

@@ -249,7 +249,7 @@ class Stream:
         until = self._clock() + self._config.drain.ack_seconds
         while not connection.acked and connection.leaving not in SPEECHLESS:
             seconds = until - self._clock()
-            if seconds <= 0:
+            if seconds <= 0 or connection.waited:
                 self._farewell = Farewell.NOT_ACKED
                 return
             self._waiter.clear()

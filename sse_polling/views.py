@@ -25,13 +25,13 @@ from .nodes.beat import beat
 from .threads import give_thread_back
 from .transport import SHORTEST_WINDOW, longest_retry_ms
 
-__all__ = ["ack", "ready", "stream", "streams"]
+__all__ = ["ack", "exempt", "ready", "stream", "streams"]
 
 View = Callable[..., Any]
 CUT_BYTES = 65_536  # Django's ASGI handler cuts every part of a response at this size
 
 
-def _door(view: View) -> View:
+def exempt(view: View) -> View:
     """Exempt *view* from ``LoginRequiredMiddleware`` and, on every database, ``ATOMIC_REQUESTS``.
 
     From the CSRF check as well: it changes nothing, and another method is told 405 in words.
@@ -65,19 +65,19 @@ class _ViewRequest:
         return await load() if load is not None else Nobody()
 
 
-@_door
+@exempt
 async def stream(request: HttpRequest, channel: str) -> HttpResponseBase:
     """Stream one channel."""
     return await _respond(request, [channel])
 
 
-@_door
+@exempt
 async def streams(request: HttpRequest) -> HttpResponseBase:
     """Stream several channels: ``?channel=a&channel=b``."""
     return await _respond(request, [])
 
 
-@_door
+@exempt
 async def ack(request: HttpRequest) -> HttpResponseBase:
     """Take a client's goodbye to a ``close``."""
     if request.method != "POST":
@@ -89,7 +89,7 @@ async def ack(request: HttpRequest) -> HttpResponseBase:
     return _plain(acked(body), request)
 
 
-@_door
+@exempt
 async def ready(request: HttpRequest) -> HttpResponseBase:
     """Tell a load balancer how this process is: 503 while it drains, and only then.
 

@@ -27,13 +27,15 @@ class Drain:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.within: list[float | None] = []
         self._callbacks: list[Callable[[], object]] = []
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
 
-    def begin(self, why: str) -> None:
+    def begin(self, why: str, *, within: float | None = None) -> None:
         self.begun.append(why)
+        self.within.append(within)
 
     def when_over(self, callback: Callable[[], object]) -> None:
         self._callbacks.append(callback)
@@ -355,3 +357,21 @@ def test_the_child_of_a_fork_has_the_handlers_from_before() -> None:
         "asyncio.run(main())"
     )
     assert ended.stdout == "the server\n0 True\n", ended.stderr
+
+
+async def test_a_drain_is_told_after_how_many_seconds_uvicorn_cuts(drain: Drain) -> None:
+    class Config:
+        timeout_graceful_shutdown = 5
+
+    class Patient:
+        config = Config()
+
+        def handle_exit(self, number: int, frame: Any) -> None:
+            pass
+
+    Patient.handle_exit.__module__ = "uvicorn.server"
+    for number in shutdown.SIGNALS:
+        signal.signal(number, Patient().handle_exit)
+    shutdown.listen()
+    signal.raise_signal(signal.SIGTERM)
+    assert drain.within == [pytest.approx(4.6)]
