@@ -171,9 +171,10 @@ class Draining:
         if self._node.draining and (self._task is None or self._task.done() or self._course is None):
             if self._task is not None:
                 self._task.cancel()
-            self._course = self._plan(len(self._node.registry), within=self._within)
+            chosen = list(self._node.registry)  # the course is theirs, whoever goes before its first step
+            self._course = self._plan(len(chosen), within=self._within)
             self._task = asyncio.get_running_loop().create_task(
-                self._drain(self._course), name="sse_polling-drain", context=contextvars.Context()
+                self._drain(self._course, chosen), name="sse_polling-drain", context=contextvars.Context()
             )
             self.on_change()
 
@@ -183,10 +184,10 @@ class Draining:
             self._task = None
         self.on_change()
 
-    async def _drain(self, course: Course) -> None:
+    async def _drain(self, course: Course, chosen: list[Connection]) -> None:
         logger.info("sse_polling drains %s streams (%s)", course.total, self._why)
         try:
-            await self._walk(course, list(self._node.registry), everybody=True)
+            await self._walk(course, chosen, everybody=True)
             logger.info("sse_polling is drained: %s", self._told())
         except asyncio.CancelledError:
             raise

@@ -122,6 +122,20 @@ def test_they_are_asked_one_after_the_other_over_the_spread(
     assert draining.is_over
 
 
+def test_who_comes_or_goes_in_the_moment_in_which_it_begins_does_not_hold_it_up(
+    time: Timeless, draining: Draining, node: Node
+) -> None:
+    for goes in (True, False):
+        held = guests(time, node, 3)
+        draining.begin(ORDER)
+        # Between its plan and its first step.
+        time.loop.call_soon(held[0].go if goes else lambda: guests(time, node, 1))
+        time.advance(LIMITS["spread_seconds"] + 0.1)
+        assert draining.is_over
+        draining.resume()
+        time.settle()
+
+
 def test_each_is_asked_once_however_long_it_takes_to_go(
     time: Timeless, draining: Draining, node: Node
 ) -> None:
