@@ -314,6 +314,10 @@ def test_what_another_version_says_is_no_error(admin_client: Client, nonsense: A
         {"points": [[]], "age": 1},
         {"points": [["x"] * 9], "age": "y"},
         {"points": [[1, 2]], "age": None},
+        {"points": [[5.0] + [1] * 60], "age": 1},
+        {"points": [[5.0] + [1] * 9], "age": -1e9},
+        {"points": [[-5e9] + [1] * 9] * 9, "age": 1e300},
+        {"points": [[5.0] + [10**25] * 9] * 9, "age": 1},
     ],
     ids=str,
 )

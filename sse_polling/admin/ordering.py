@@ -65,8 +65,8 @@ class Asked:
 class Judgement:
     """What would come of it. *refusal*: why it makes no sense, in words; then nothing is ordered.
 
-    *title* and *button* ask, *effects* tell what will happen and *warnings* what may not; *done* is the
-    message once it is ordered, *log* what Django's admin log keeps.
+    *title* and *button* ask, *effects* tell what will happen and *warnings* what may not; *harms*: somebody
+    has to leave. *done* is the message once it is ordered, *log* what Django's admin log keeps.
     """
 
     nodes: Sequence[NodeView] = ()
@@ -75,6 +75,7 @@ class Judgement:
     button: str = ""
     effects: Sequence[str] = ()
     warnings: Sequence[str] = field(default=())
+    harms: bool = True
     done: str = ""
     log: str = ""
 
@@ -135,6 +136,7 @@ def _resume(asked: Asked, node: NodeView, fleet: Fleet) -> Judgement:
             gettext("Streams that were asked to leave already still go; their clients come back."),
         ],
         warnings=_silence([node]),
+        harms=False,
         done=gettext("Node %(node)s was asked to take streams again.") % label,
         log=gettext("Asked to take streams again."),
     )
@@ -189,6 +191,7 @@ def _resume_all(fleet: Fleet) -> Judgement:
             )
             % count
         ],
+        harms=False,
         done=ngettext(
             "%(count)s node was asked to take streams again.",
             "%(count)s nodes were asked to take streams again.",

@@ -155,4 +155,4 @@ def _path(values: Sequence[_Value], top: float, bridged: int) -> str:
 
 def _nice(most: float) -> float:
     power: float = 10.0 ** floor(log10(most))
-    return next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= most * 0.999)
+    return next(each * power for each in (1, 2, 3, 4, 5, 6, 8, 10) if each * power >= most * 0.999)

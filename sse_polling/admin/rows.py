@@ -80,7 +80,7 @@ def _node_row(node: NodeView, fleet: Fleet, allowed: Collection[str]) -> NodeRow
     layer = _layer(node)
     return NodeRow(
         view=node,
-        label=shortened(node_label(node, fleet)),
+        label=shortened(node_label(node, fleet), 28),
         state=state_label(node.state),
         sockets=of(node.sockets, node.capacity or None),
         sockets_share=share(node.sockets, node.capacity),

@@ -29,6 +29,9 @@ LIVE = "/admin/sse_polling/node/"
 WORDS = {"drain": "Yes, drain it", "resume": "Yes, let it serve"}
 
 
+FOCUSED = "() => document.activeElement.closest('[id]').id"
+
+
 class Fleet:
     """A demo server, a shell beside it, and the cookies of two people."""
 
@@ -155,11 +158,16 @@ async def test_figures_move_and_a_drain_empties_the_node_before_one_s_eyes(
                 re.compile(r"^4\d readers? on 4\d sockets?")
             )
             await expect(page.locator("#sse-sockets tbody tr").nth(39)).to_be_visible()
+            kept = page.locator("#sse-sockets tbody tr", has_text="held").last.locator("th a")
+            await kept.focus()
+            focused = await page.evaluate(FOCUSED)
+            assert focused
             for connection in connections[20:]:
                 connection.close()
             await expect(page.locator(".sse-sentence")).to_have_text(re.compile(r" on 2\d sockets?"))
             assert await page.input_value("#sse-q") == "typed, not sent"
             assert await page.locator("#sse-plot-details").get_attribute("open") is not None
+            assert await page.evaluate(FOCUSED) in (focused, "sse-sockets")
             assert loads == []
             await picture(page, pictures, "busy")
             await order(page, "drain")
@@ -277,7 +285,7 @@ crowd = [
         n, behind=max(0, 40 - n) ** 2, channels=names[: n % 3 + 1], of=n % 3 + n % 7 + 1,
         user=ada if n % 4 == 0 else None, door="view" if n % 5 == 0 else "mount",
     )
-    for n in range(1, 31)
+    for n in range(1, 13)
 ]
 long = "the.longest.name.of.a.channel." * 6
 crowd.append(socket(77, channels=[long], client="<b>bold</b>", address="2001:db8:85a3::8a2e:370:7334"))
@@ -293,10 +301,10 @@ make_node(
 drain = {"why": "order", "total": 412, "left": 112, "seconds": 3.0, "estimate": 4.2}
 farewells = {"acked": 280, "cut": 2, "not_asked": 18}
 make_node(
-    "web-2:77:ab", state="draining", sockets=crowd[3:9], history=history(300, 4000, refused=2),
+    "web-2:77:ab", state="draining", sockets=crowd[3:6], history=history(300, 4000, refused=2),
     figures=figures(drain=drain, layer="polling", farewells=farewells),
 )
-make_node("web-3:78:ab", silent=70, sockets=crowd[9:11], history=history(20, 100, points=20))
+make_node("web-3:78:ab", silent=70, sockets=crowd[6:8], history=history(20, 100, points=20))
 make_node("web-4:79:ab", stopped=True)
 sse_polling.publish("builds", "x")
 keys = dict(Node.objects.values_list("name", "pk"))

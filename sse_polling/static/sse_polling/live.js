@@ -66,12 +66,20 @@ async function ask() {
 }
 
 function apply(page) {
+  if (names(page) !== names(document)) {
+    location.reload(); // the first node came, or the last one went: it is another page
+    return;
+  }
   for (const part of document.querySelectorAll("[data-live]")) {
     const news = page.getElementById(part.id);
     // Under a pointer that is about to press a button no row moves.
     if (news && part.isConnected && !part.querySelector("td a.button:hover")) morph(part, news);
   }
   say(lead().querySelector(".sse-sentence")?.textContent ?? "");
+}
+
+function names(page) {
+  return Array.from(page.querySelectorAll("[data-live]"), (part) => part.id).join();
 }
 
 // For who listens: at once when the words change, and now and then when only the numbers do.
