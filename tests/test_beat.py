@@ -42,6 +42,7 @@ class Process:
         self.draining = Draining(self.admission)
         self.written: list[float] = []
         self.posts: list[dict[str, Any]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.beat = Beat()
         patch.setattr(beats, "node", self.admission)
         patch.setattr(beats, "draining", self.draining)
@@ -65,7 +66,16 @@ class Process:
 
         self.time.start(start()).result()
         self.time.settle()
+        task = (beat or self.beat)._task
+        if task is not None:
+            self._tasks.append(task)
         return self
+
+    def end(self) -> None:
+        """End as a server does, which cancels what its loop has."""
+        for task in self._tasks:
+            task.cancel()
+        self.time.settle()
 
     @property
     def row(self) -> Node:
@@ -93,8 +103,11 @@ def time() -> Iterator[Timeless]:
 
 
 @pytest.fixture
-def process(time: Timeless, monkeypatch: pytest.MonkeyPatch) -> Process:
-    return Process(time, monkeypatch)
+def process(time: Timeless, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+    made = Process(time, monkeypatch)
+    yield made
+    time.fail, time.slow = None, False
+    made.end()
 
 
 @pytest.fixture
@@ -263,7 +276,8 @@ def test_its_loops_end_is_its_own_and_the_next_loop_goes_on(monkeypatch: pytest.
         process = Process(first, monkeypatch).start()
         name = process.beat.name
         first.advance(6)
-    assert process.row.stopped is not None
+        process.end()
+        assert process.row.stopped is not None
     before = len(process.written)
     with timeless() as second:
         process.time = second
@@ -271,7 +285,11 @@ def test_its_loops_end_is_its_own_and_the_next_loop_goes_on(monkeypatch: pytest.
         process.start()
         second.advance(11)
         assert len(process.written) == before + 3
+        process.end()
+        assert process.row.stopped is not None
+        process.start()
         assert (process.beat.name, process.row.stopped, Node.objects.count()) == (name, None, 1)
+        process.end()
 
 
 def test_a_process_has_a_name_of_its_own_and_its_forks_another(process: Process) -> None:
