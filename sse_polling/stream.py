@@ -177,7 +177,8 @@ class Stream:
             if self.connection.cut:
                 self._farewell = None  # whoever cut it has counted that
             elif self.connection.asked and self._farewell is None:
-                self._farewell = Farewell.CLOSED
+                stalled = self.connection.leaving == Cause.STALLED
+                self._farewell = Farewell.CUT if stalled else Farewell.CLOSED
             self._node.ended(
                 self.cause or Cause.GONE,
                 retry_ms=self._retry_ms,

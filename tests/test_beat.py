@@ -496,9 +496,9 @@ def test_of_two_that_are_watched_one_tells(process: Process, hub: Hub) -> None:
     process.start()
     process.start(other)
     watch(process.time, hub)
-    process.time.advance(20)
+    process.time.advance(12)
     assert len(set(told())) == 1
-    assert 10 <= len(told()) <= 21
+    assert 6 <= len(told()) <= 13
 
 
 def test_when_the_last_has_gone_it_is_quiet_again(process: Process, hub: Hub) -> None:
