@@ -104,7 +104,9 @@ def test_a_silent_and_a_stopped_node_are_told_apart(admin_client: Client) -> Non
     assert "b:2 uvicorn, for 3 h stopped told just now" in seen
     assert "1 of them is of a silent node, and may be gone." in seen
     assert shown(admin_client) == [1]
-    assert "It has said nothing for 40 s" in text(admin_client.get(page(silent)))
+    assert "Node a:1 has said nothing for 40 s: it was killed" in text(admin_client.get(page(silent)))
+    stopped = Node.objects.get(name="b:2:x")
+    assert "Node b:2 has stopped. This is what it said last." in text(admin_client.get(page(stopped)))
 
 
 def test_without_a_node_it_says_what_that_means(admin_client: Client) -> None:

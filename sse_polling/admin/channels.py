@@ -21,7 +21,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.formats import number_format
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
@@ -256,7 +256,7 @@ def _retained(channel: Channel) -> str:
     """Return the range of the retained events, in words; it is dense, so nothing is counted."""
     first: int | None = channel.first_retained  # type: ignore[attr-defined]  # annotated by get_queryset
     if first is None:
-        return gettext("none")
+        return pgettext("events", "none")
     count = _events(channel.head - first + 1)
     return gettext("%(first)s to %(last)s: %(count)s") % {
         "first": _grouped(first),

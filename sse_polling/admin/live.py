@@ -79,7 +79,7 @@ def fleet_parts(fleet: Fleet) -> dict[str, Any]:
     """Return the plots, and what was refused and drained."""
     return {
         "plots": plots.draw(fleet),
-        "plot_table": plots.table(fleet.moments),
+        "plot_table": plots.table(fleet),
         "plot_size": {"width": plots.WIDTH, "height": plots.HEIGHT},
         "refused": reasons(fleet.nodes, "refused"),
         "farewells": reasons(fleet.nodes, "farewells"),

@@ -19,8 +19,8 @@ from django.views.decorators.http import require_POST, require_safe
 from ..database import alias
 from ..models import Channel, Node
 from ..nodes.giving import give
-from ..nodes.reading import Fleet, read_fleet
-from ..nodes.telling import node_label
+from ..nodes.reading import Fleet, NodeView, read_fleet
+from ..nodes.telling import duration, node_label
 from .live import LIVE_HEADER, fleet_parts, live_parts, orders, permitted, socket_parts
 from .ordering import CHANNEL, CLOSE, DRAIN_ALL, DRAINS, RESUME_ALL, Asked, Judgement, judge
 from .rows import figures, node_rows, reasons, totals
@@ -108,11 +108,11 @@ class NodeAdmin(_ModelAdmin):
             **live_parts(fleet, hurries=any(order.waits for order in given)),
             **fleet_parts(fleet),
             **socket_parts(fleet, request.GET.dict() | {"node": ""}, may),
+            **_last_words(node),
             "title": node_label(node),
             "object_id": object_id,
             "node": node,
             "nodes": rows,
-            "row": rows[0],
             "figures": figures(node),
             "ended": reasons([node], "ended"),
             "orders": given,
@@ -216,6 +216,20 @@ class NodeAdmin(_ModelAdmin):
         if asked is not None and asked.back == "node" and asked.node is not None:
             return address("sse_polling_node_change", asked.node)
         return address("sse_polling_node_changelist")
+
+
+def _last_words(node: NodeView) -> dict[str, str]:
+    """Return the sentence of a node that says nothing any more."""
+    told = {"node": node_label(node), "time": duration(node.age)}
+    if node.state == "stopped":
+        return {"sentence": gettext("Node %(node)s has stopped. This is what it said last.") % told}
+    if node.state == "silent":
+        words = gettext(
+            "Node %(node)s has said nothing for %(time)s: it was killed, stands still, or cannot reach the "
+            "database. All below is as old as that."
+        )
+        return {"sentence": words % told}
+    return {}
 
 
 def _judge(asked: Asked) -> Judgement:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext
 
 from ..lifecycle import Farewell, Refusal
 from ..nodes.listing import SocketView
@@ -59,7 +59,6 @@ class NodeRow:
     layer: str
     budget: str
     told: str
-    age: str
     up: str
     drain: Mapping[str, Any] | None
     buttons: Sequence[Button]
@@ -93,7 +92,6 @@ def _node_row(node: NodeView, fleet: Fleet, allowed: Collection[str]) -> NodeRow
         layer=layer,
         budget=_budget(node),
         told=ago(node.age),
-        age=duration(node.age),
         up=duration(node.up_seconds),
         drain=_drain(node),
         buttons=_buttons(node, fleet, allowed),
@@ -109,14 +107,14 @@ def _breaker(node: NodeView) -> str:
     told = node.figures.get("breaker")
     if not isinstance(told, Mapping):
         return NONE
-    return gettext("open: refuses") if told.get("open") else gettext("closed")
+    return pgettext("breaker", "open") if told.get("open") else pgettext("breaker", "closed")
 
 
 def _layer(node: NodeView) -> str:
     words = {
-        "live": gettext("live"),
-        "polling": gettext("away: asks the database"),
-        "down": gettext("down"),
+        "live": pgettext("layer", "live"),
+        "polling": pgettext("layer", "away, asks the database"),
+        "down": pgettext("layer", "down"),
     }
     told = node.figures.get("layer")
     return words.get(told, NONE) if isinstance(told, str) else NONE
@@ -125,7 +123,7 @@ def _layer(node: NodeView) -> str:
 def _budget(node: NodeView) -> str:
     told = node.figures.get("budget")
     if not isinstance(told, Mapping):
-        return gettext("none")
+        return pgettext("budget", "none")
     budget = number(told.get("budget"))
     wait = number(told.get("wait_ms"))
     if budget is None:
@@ -234,6 +232,7 @@ def totals(fleet: Fleet) -> list[tuple[str, str, str]]:
         quantile(each, DELAYS, [latency[at] for at in range(len(DELAYS) + 1)]) for each in (0.5, 0.95)
     )
     minutes = gettext("in the last 5 minutes")
+    within = gettext("median; 95 %% within %(most)s") % {"most": delay(most)}
     return [
         (gettext("Readers"), grouped(fleet.readers), gettext("clients seen within their last two polls")),
         (
@@ -247,11 +246,7 @@ def totals(fleet: Fleet) -> list[tuple[str, str, str]]:
             rate(sum(node.rate("delivered") for node in live)),
             gettext("delivered a second"),
         ),
-        (
-            gettext("Delivery"),
-            delay(median),
-            gettext("median; 95 %% within %(most)s") % {"most": delay(most)},
-        ),
+        (gettext("Delivery"), delay(median), within if median is not None else minutes),
         (gettext("Refused"), grouped(fleet.refused), minutes),
         (gettext("Gaps"), grouped(fleet.lost), gettext("told to readers in the last 5 minutes")),
     ]
@@ -296,12 +291,14 @@ def figures(node: NodeView) -> list[tuple[str, str]]:
         (gettext("Wakes that were not sent"), grouped(told.get("wakes_missed"))),
         (gettext("Paused by the garbage collector"), delay(number(told.get("pause_seconds")))),
     ]
+    gaps = {"trimmed": pgettext("gap", "trimmed"), "reset": pgettext("gap", "reset")}
     rows += [
-        (gettext("Gaps: %(reason)s") % {"reason": name}, grouped(count))
+        (gettext("Gaps: %(reason)s") % {"reason": gaps.get(name, name)}, grouped(count))
         for name, count in counts(told.get("gaps")).items()
     ]
+    sources = {"tail": pgettext("replay", "tail"), "database": pgettext("replay", "database")}
     rows += [
-        (gettext("Replays from: %(source)s") % {"source": name}, grouped(count))
+        (gettext("Replays from: %(source)s") % {"source": sources.get(name, name)}, grouped(count))
         for name, count in counts(told.get("replays")).items()
     ]
     return rows
