@@ -211,6 +211,7 @@ async def test_it_beats_though_all_who_write_wait_for_a_lock() -> None:
     """As stream writers do, behind a transaction that takes its time."""
     free = threading.Event()
     waiting = [asyncio.ensure_future(database.run_writing(free.wait, 10)) for _ in range(5)]
+    await asyncio.sleep(0)  # they are first
     try:
         async with asyncio.timeout(5):
             assert await database.run_aside(Node.objects.count) == 0
