@@ -238,7 +238,7 @@ def totals(fleet: Fleet) -> list[tuple[str, str, str]]:
         (
             gettext("Sockets"),
             grouped(fleet.sockets),
-            gettext("of %(most)s that processes may hold") % {"most": grouped(fleet.capacity)},
+            gettext("of %(most)s that nodes may hold") % {"most": grouped(fleet.capacity)},
         ),
         (gettext("Polls"), rate(sum(node.rate("polls") for node in live)), gettext("a second")),
         (
