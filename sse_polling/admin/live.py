@@ -20,8 +20,9 @@ from ..nodes.telling import ago, node_label, order_result, sentence
 from . import plots
 from .amounts import grouped
 from .ordering import CHANNEL, CLOSE, PERMISSIONS
-from .rows import reasons, socket_rows
+from .rows import socket_rows
 from .sockets import COLUMNS, DEFAULT_ORDER, DOORS, STATES, SocketPage, Wishes, door_label, select
+from .totals import reasons
 
 __all__ = [
     "LIVE_HEADER",

@@ -21,9 +21,11 @@ from ..models import Channel, Node
 from ..nodes.giving import give
 from ..nodes.reading import Fleet, NodeView, read_fleet
 from ..nodes.telling import duration, node_label
+from .judging import judge
 from .live import LIVE_HEADER, fleet_parts, live_parts, orders, permitted, socket_parts
-from .ordering import CHANNEL, CLOSE, DRAIN_ALL, DRAINS, RESUME_ALL, Asked, Judgement, judge
-from .rows import figures, node_rows, reasons, totals
+from .ordering import CHANNEL, CLOSE, DRAIN_ALL, DRAINS, RESUME_ALL, Asked, Judgement
+from .rows import node_rows
+from .totals import figures, reasons, totals
 
 __all__ = ["NodeAdmin"]
 
