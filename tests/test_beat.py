@@ -433,16 +433,18 @@ def test_orders_of_another_process_are_left_to_it(process: Process) -> None:
     assert (process.admission.draining, Order.objects.get().done) == (False, None)
 
 
-def test_while_it_drains_it_knows_whether_others_serve(process: Process) -> None:
+def test_it_knows_before_a_drain_whether_others_serve(process: Process) -> None:
     process.start()
-    process.draining.begin(ORDER)
     process.time.advance(1)
     assert not process.admission.elsewhere
-    Node.objects.create(name="web:1:aa", host="web", pid=1, started=Now(), seen=Now(), state="serving")
+    other = Node.objects.create(
+        name="web:1:aa", host="web", pid=1, started=Now(), seen=Now(), state="serving"
+    )
     process.time.advance(5)
     assert process.admission.elsewhere
-    process.draining.resume()
-    process.time.settle()
+    process.draining.begin(ORDER)
+    Node.objects.filter(pk=other.pk).update(state="draining")
+    process.time.advance(5)
     assert not process.admission.elsewhere
 
 

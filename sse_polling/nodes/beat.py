@@ -165,8 +165,8 @@ class Beat:
             rows.tidy()
         # Whoever has the lease tells all who look, for all processes.
         tells = watches and history.lease(rows.WATCH, self.name, WATCHED_SECONDS)
-        elsewhere = node.draining and rows.others(self.name)
-        return tells, rows.is_watched(), elsewhere, rows.orders(self.name)
+        # Known before it is needed: who is refused in a drain's first moment is told when to come back by it.
+        return tells, rows.is_watched(), rows.others(self.name), rows.orders(self.name)
 
     @property
     def _ends(self) -> bool:
