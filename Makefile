@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 STAMP := $(VENV)/.installed-$(or $(VERSION),none)
 
-.PHONY: run fleet test faults soak crowd lint format types clean .venv-ready
+.PHONY: run fleet test faults soak crowd lint format types messages clean .venv-ready
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -33,7 +33,7 @@ test: $(STAMP)
 # All of them; `make test` has the quick ones.
 faults: $(STAMP)
 	@SSE_POLLING_FAULT_FORM=$(FORM) SSE_POLLING_FAULT_LAYER=$(LAYER) SSE_POLLING_FAULT_REPEAT=$(REPEAT) \
-	    $(BIN)/python -m pytest tests/faults -m '' $(ARGS)
+	    $(BIN)/python -m pytest tests/faults tests/servers/test_shutdown.py -m '' $(ARGS)
 
 soak: $(STAMP)
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --layer $(LAYER) $(ARGS)
@@ -51,6 +51,12 @@ format: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
+
+# What is translated: extracted anew, with what is missing left empty, and compiled. Needs Debian's gettext.
+messages: $(STAMP)
+	@cd sse_polling && ../$(BIN)/python -m django makemessages --all --no-obsolete --add-location file
+	@sed -i '/^"POT-Creation-Date:/d' sse_polling/locale/*/LC_MESSAGES/django.po
+	@cd sse_polling && ../$(BIN)/python -m django compilemessages
 
 # The environment alone.
 .venv-ready: $(STAMP)

@@ -55,6 +55,7 @@ class Connection:
     leaving: str | None = None
     asked: bool = False
     acked: bool = False
+    waited: bool = False
     cut: bool = False
     behind: Callable[[], int] | None = None
     on_leave: Callable[[], Any] | None = None
@@ -77,6 +78,11 @@ class Connection:
         self.acked = True
         self._wake()
         return True
+
+    def give_up(self) -> None:
+        """Let the stream end without its client's ack: the time is up. From any thread."""
+        self.waited = True
+        self._wake()
 
     def _wake(self) -> None:
         on_leave = self.on_leave

@@ -2,7 +2,7 @@
 
 The hub and replays read in one, stream writers write in another, so that a process has at most
 ``DATABASE_THREADS`` connections for its readers, however many streams it holds, and as many again once
-it uses stream writers.
+it uses stream writers. Its beat has a thread of its own, which waits for neither.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ __all__ = [
     "is_sqlite",
     "pass_by",
     "run",
+    "run_aside",
+    "run_aside_later",
     "run_writing",
-    "run_writing_later",
     "shutdown",
 ]
 
@@ -181,10 +182,28 @@ async def run_writing(function: Callable[P, T], /, *args: P.args, **kwargs: P.kw
         raise away.error  # noqa: B904 - as above
 
 
-def run_writing_later(function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
-    """Call *function* once a thread is free, and let nobody wait for it: at a process's end."""
+async def run_aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call *function*, which is the process's own affair, apart from readers and writers.
+
+    A process whose stream writers all wait for a lock still says that it lives, and hears what it is asked.
+    Nothing is tried twice. Raises as :func:`run` does, also when there is no answer within 10 s.
+    """
+    line = Line()
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await _run("aside", line, function, *args, **kwargs)
+    except Away as away:
+        _suspect()
+        raise away.error  # noqa: B904 - as above
+    except TimeoutError:
+        line.cut()
+        raise OperationalError(f"The database did not answer within {ANSWER_SECONDS:g} s.") from None
+
+
+def run_aside_later(function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
+    """As :func:`run_aside`, and let nobody wait for it: at a process's end."""
     with suppress(RuntimeError):  # no thread can be started any more
-        _executor("writing").submit(_guarded, Line(), function, *args, **kwargs)
+        _executor("aside").submit(_guarded, Line(), function, *args, **kwargs)
 
 
 async def _run(pool: str, line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

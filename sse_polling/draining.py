@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 DRAIN = "drain"
 SIGNAL, ORDER = "signal", "order"
 TICK_SECONDS = 0.02
+LAST_SECONDS = 0.5  # before the time is up, nobody's ack is waited for any more
 MOST_WALKS = 100  # channels and sockets that are being closed at the same time
 
 
@@ -50,6 +51,7 @@ class Draining:
         self._walks: set[asyncio.Task[None]] = set()
         self._course: Course | None = None
         self._why = ""
+        self._within: float | None = None
         self._over = False
         self._when_over: list[Callable[[], object]] = []
         self.on_change: Callable[[], object] = lambda: None  # called, in the loop, when it begins and ends
@@ -86,10 +88,11 @@ class Draining:
             estimate=course.estimate(now, min(left, course.total)),
         )
 
-    def begin(self, why: str) -> None:
+    def begin(self, why: str, *, within: float | None = None) -> None:
         """Take no stream any more, and ask those that are open to leave. Idempotent.
 
-        A drain that was ordered becomes one by signal when the process is told to end: it does not resume.
+        *within*: the seconds after which the server itself cuts, where that is known. A drain that was
+        ordered becomes one by signal when the process is told to end: it does not resume.
         """
         if self._node.draining:
             if self._why != why == SIGNAL:
@@ -99,6 +102,7 @@ class Draining:
         self._node.draining = True
         self._over = False
         self._why = why
+        self._within = within
         try:
             if self._loop is None:
                 raise RuntimeError("no stream was ever open")
@@ -143,12 +147,21 @@ class Draining:
             with suppress(RuntimeError):  # it is closed
                 self._loop.call_soon_threadsafe(function)
 
-    def _plan(self, total: int) -> Course:
+    def _plan(self, total: int, *, within: float | None = None) -> Course:
         limits = get_config().drain
+        seconds = limits.seconds
+        if within is not None and within < seconds:
+            seconds = within
+            logger.warning(
+                "sse_polling has %.1f s to drain, since the server cuts then, and not the %g s of DRAIN: see "
+                "docs/drain.md",
+                within,
+                limits.seconds,
+            )
         return Course(
             total,
             now=asyncio.get_running_loop().time(),
-            seconds=limits.seconds,
+            seconds=seconds,
             ack_seconds=limits.ack_seconds,
             spread_seconds=limits.spread_seconds,
         )
@@ -158,9 +171,10 @@ class Draining:
         if self._node.draining and (self._task is None or self._task.done() or self._course is None):
             if self._task is not None:
                 self._task.cancel()
-            self._course = self._plan(len(self._node.registry))
+            chosen = list(self._node.registry)  # the course is theirs, whoever goes before its first step
+            self._course = self._plan(len(chosen), within=self._within)
             self._task = asyncio.get_running_loop().create_task(
-                self._drain(self._course), name="sse_polling-drain", context=contextvars.Context()
+                self._drain(self._course, chosen), name="sse_polling-drain", context=contextvars.Context()
             )
             self.on_change()
 
@@ -170,10 +184,10 @@ class Draining:
             self._task = None
         self.on_change()
 
-    async def _drain(self, course: Course) -> None:
+    async def _drain(self, course: Course, chosen: list[Connection]) -> None:
         logger.info("sse_polling drains %s streams (%s)", course.total, self._why)
         try:
-            await self._walk(course, list(self._node.registry), everybody=True)
+            await self._walk(course, chosen, everybody=True)
             logger.info("sse_polling is drained: %s", self._told())
         except asyncio.CancelledError:
             raise
@@ -199,8 +213,13 @@ class Draining:
                             connection.leave(DRAIN)
                 if not (self._node.sockets if everybody else self._left(chosen)):
                     return
+            left = [*self._node.registry, *self._node.flushing] if everybody else self._left(chosen)
+            if course.is_late(now + LAST_SECONDS):
+                for connection in left:
+                    if connection.asked and not connection.waited:
+                        connection.give_up()  # it has had its last words: its end is a clean one
             if course.is_late(now):
-                self._cut(list(self._node.registry) if everybody else self._left(chosen))
+                self._cut(left)
                 return
             await asyncio.sleep(TICK_SECONDS)
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from .exceptions import InvalidChannel
 from .presets import PRESETS
-from .protocol.names import check_channel
+from .protocol.names import RESERVED_NAMES, check_channel
 from .rules import MAX_RETENTION_EVENTS, MAX_RETENTION_SECONDS
 
 __all__ = ["Channel", "Event", "Lease", "Node", "NodeSockets", "Order"]
@@ -21,8 +21,16 @@ __all__ = ["Channel", "Event", "Lease", "Node", "NodeSockets", "Order"]
 def validate_channel(name: str) -> None:
     try:
         check_channel(name)
-    except InvalidChannel as error:
-        raise ValidationError(str(error)) from None
+    except InvalidChannel:
+        # In words of their own, which can be translated.
+        if name in RESERVED_NAMES:
+            told = _("The channel name %(name)r is taken by an address of the app; choose another.")
+        else:
+            told = _(
+                "Not a channel name: %(name)r. Expected 1 to 200 ASCII letters, digits or _ . : ~ - "
+                "and not only dots."
+            )
+        raise ValidationError(told, params={"name": name}) from None
 
 
 class Channel(models.Model):

@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -31,12 +31,14 @@ __all__ = ["listen"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FLUSH_SECONDS = 0.2  # between the last write and the server's end, which drops what it has not sent
+END_SECONDS = 0.4  # what a server has left of its limit after a drain that knows it
 SAME_SECONDS = 1.0  # hypercorn's parent tells a worker twice, uvicorn's repeats what the terminal said
 LATE_SECONDS = 2.0  # after which a drain that should be over is waited for no more
 LOOK_SECONDS = 0.25
 TOLD_SECONDS = 0.1  # by then the loop has handed the first signal to its server
 
-#: The signal reaches these servers at once, or they are told at once, and wait for streams.
+#: Whose handlers are called at once: these servers wait for streams. An event loop's does nothing, and the
+#: server behind it (hypercorn, granian) hears the signal from the loop whatever is installed here.
 PATIENT = ("uvicorn.server", "granian._signals", "asyncio.unix_events", "uvloop.loop")
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
@@ -74,7 +76,7 @@ class Watch:
         self._asked: tuple[int, float] | None = None  # the first signal, and when it came
         self._found = "hypercorn.asyncio.run" not in sys.modules  # True: there is nothing to look for
         self._let_go = False  # the server was told, and no drain goes before its end any more
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Take the signals over from whoever has them; those that are ignored stay ignored."""
@@ -88,9 +90,7 @@ class Watch:
                 signal.signal(number, self._on_signal)
                 signal.siginterrupt(number, False)
         self._look_again()
-        self._task = self.loop.create_task(
-            self._run(), name="sse_polling-shutdown", context=contextvars.Context()
-        )
+        self._run("listen", self._until_cancelled())
 
     def stop(self) -> None:
         """Give the signals back, unless somebody has taken them since."""
@@ -100,7 +100,14 @@ class Watch:
                 runners = getattr(getattr(previous, "func", None), "__module__", None) == "asyncio.runners"
                 signal.signal(number, signal.default_int_handler if runners else previous)
 
-    async def _run(self) -> None:
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        context = contextvars.Context()
+        task = self.loop.create_task(work, name=f"sse_polling-shutdown-{name}", context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _until_cancelled(self) -> None:
         try:
             await self.loop.create_future()
         finally:
@@ -119,7 +126,7 @@ class Watch:
             code = sys.modules["hypercorn.utils"].raise_shutdown.__code__
             for task in asyncio.all_tasks(self.loop):
                 if getattr(task.get_coro(), "cr_code", None) is code:
-                    task.add_done_callback(lambda _: draining.begin("signal"))
+                    task.add_done_callback(lambda _: draining.begin("signal", within=self._limit()))
                     self._found = True
         return self._found
 
@@ -130,16 +137,39 @@ class Watch:
             self._pass_on(number, frame)
         elif self._asked is None:
             self._asked = number, now
-            draining.begin("signal")
+            draining.begin("signal", within=self._limit(number))
             if getattr(self._previous[number], "__module__", None) in PATIENT:
                 self._pass_on(number, frame)
-                if "granian" in sys.modules:
-                    self.loop.call_soon_threadsafe(self.loop.call_later, TOLD_SECONDS, self._tell_no_more)
+                self.loop.call_soon_threadsafe(self._keep, number)
             else:
-                self.loop.call_soon_threadsafe(self._wait_for_drain, number)
+                self.loop.call_soon_threadsafe(lambda: self._run("let-go", self._let_go_later(number)))
         elif not _is_same(self._asked, (number, now)):
             self.loop.call_soon_threadsafe(self._cut)
             self._pass_on(number, frame)
+
+    def _limit(self, number: int | None = None) -> float | None:
+        """Return after how many seconds the server will cut, less what it takes to end; None: not known."""
+        server = getattr(self._previous.get(number or 0), "__self__", None)
+        seconds = getattr(getattr(server, "config", None), "timeout_graceful_shutdown", None)  # uvicorn's
+        # From Python 3.12 on hypercorn waits for all connections before its limit begins.
+        if seconds is None and "hypercorn.asyncio.run" in sys.modules and sys.version_info < (3, 12):
+            serve = getattr(sys.modules["hypercorn.asyncio.run"], "worker_serve", None)
+            for task in asyncio.all_tasks(self.loop):
+                coroutine: Any = task.get_coro()
+                if serve is not None and getattr(coroutine, "cr_code", None) is serve.__code__:
+                    seconds = getattr(coroutine.cr_frame.f_locals.get("config"), "graceful_timeout", None)
+        return max(0.0, seconds - END_SECONDS) if isinstance(seconds, int | float) else None
+
+    def _keep(self, number: int) -> None:
+        """Keep uvicorn until the drain is over: it ends, by the signal, as soon as it has no streams."""
+        server = getattr(self._previous[number], "__self__", None)
+        tasks = getattr(getattr(server, "server_state", None), "tasks", None)
+        if isinstance(tasks, set):
+            task = self._run("keep", _until_over())
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        if "granian" in sys.modules:
+            self.loop.call_later(TOLD_SECONDS, self._tell_no_more)
 
     def _tell_no_more(self) -> None:
         """Keep further signals from the loop's handler: granian's blocks for good at the third."""
@@ -147,20 +177,12 @@ class Watch:
             if self.loop.remove_signal_handler(number):
                 signal.signal(number, self._on_signal)
 
-    def _wait_for_drain(self, number: int) -> None:
+    async def _let_go_later(self, number: int) -> None:
         """Let the server go after the drain: it would cancel its applications at once."""
         _stop_accepting(self.loop)
-
-        def let_go() -> None:
-            if not self._let_go:
-                self._pass_on(number, None)
-
-        def soon() -> None:
-            with suppress(RuntimeError):  # the loop is closed: it is over anyway
-                self.loop.call_soon_threadsafe(self.loop.call_later, FLUSH_SECONDS, let_go)
-
-        draining.when_over(soon)
-        self.loop.call_later(get_config().drain.seconds + LATE_SECONDS, let_go)
+        await _until_over()
+        if not self._let_go:
+            self._pass_on(number, None)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         self._let_go = True
@@ -188,6 +210,21 @@ def _is_same(first: tuple[int, float], other: tuple[int, float]) -> bool:
 def _abort_all() -> None:
     for connection in [*registry, *node.flushing]:
         connection.abort()
+
+
+async def _until_over() -> None:
+    """Wait for the drain, and as long as its last words need to reach clients, the log, the node's row."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop is closed: it is over anyway
+            loop.call_soon_threadsafe(over.set)
+
+    draining.when_over(tell)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(get_config().drain.seconds + LATE_SECONDS):
+            await over.wait()
+    await asyncio.sleep(FLUSH_SECONDS)
 
 
 def _stop_accepting(loop: asyncio.AbstractEventLoop) -> None:

@@ -193,7 +193,8 @@ class Stream:
             if self.connection.cut:
                 self._farewell = None  # whoever cut it has counted that
             elif self.connection.asked and self._farewell is None:
-                self._farewell = Farewell.CLOSED
+                stalled = self.connection.leaving == Cause.STALLED
+                self._farewell = Farewell.CUT if stalled else Farewell.CLOSED
             self._node.ended(
                 self.cause or Cause.GONE,
                 retry_ms=self._retry_ms,
@@ -266,7 +267,7 @@ class Stream:
         until = self._clock() + self._config.drain.ack_seconds
         while not connection.acked and connection.leaving not in SPEECHLESS:
             seconds = until - self._clock()
-            if seconds <= 0:
+            if seconds <= 0 or connection.waited:
                 self._farewell = Farewell.NOT_ACKED
                 return
             self._waiter.clear()

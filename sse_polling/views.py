@@ -26,13 +26,13 @@ from .transport import SHORTEST_WINDOW, longest_retry_ms
 from .users import Nobody
 from .ways import Answer, Poll, Streaming, Way
 
-__all__ = ["ack", "poll", "polls", "ready", "stream", "streams"]
+__all__ = ["ack", "exempt", "poll", "polls", "ready", "stream", "streams"]
 
 View = Callable[..., Any]
 CUT_BYTES = 65_536  # Django's ASGI handler cuts every part of a response at this size
 
 
-def _door(view: View) -> View:
+def exempt(view: View) -> View:
     """Exempt *view* from ``LoginRequiredMiddleware`` and, on every database, ``ATOMIC_REQUESTS``.
 
     From the CSRF check as well: it changes nothing, and another method is told 405 in words.
@@ -66,31 +66,31 @@ class _ViewRequest:
         return await load() if load is not None else Nobody()
 
 
-@_door
+@exempt
 async def stream(request: HttpRequest, channel: str) -> HttpResponseBase:
     """Stream one channel."""
     return await _respond(request, [channel], Streaming)
 
 
-@_door
+@exempt
 async def streams(request: HttpRequest) -> HttpResponseBase:
     """Stream several channels: ``?channel=a&channel=b``."""
     return await _respond(request, [], Streaming)
 
 
-@_door
+@exempt
 async def poll(request: HttpRequest, channel: str) -> HttpResponseBase:
     """Answer with the events of one channel, as JSON."""
     return await _respond(request, [channel], Poll)
 
 
-@_door
+@exempt
 async def polls(request: HttpRequest) -> HttpResponseBase:
     """Answer with the events of several channels: ``?channel=a&channel=b``."""
     return await _respond(request, [], Poll)
 
 
-@_door
+@exempt
 async def ack(request: HttpRequest) -> HttpResponseBase:
     """Take a client's goodbye to a ``close``."""
     if request.method != "POST":
@@ -102,7 +102,7 @@ async def ack(request: HttpRequest) -> HttpResponseBase:
     return _plain(acked(body), request)
 
 
-@_door
+@exempt
 async def ready(request: HttpRequest) -> HttpResponseBase:
     """Tell a load balancer how this process is: 503 while it drains, and only then.
 

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
 MAX_POSTS = 1_000
+POSTS = 20  # between two looks at what wakes have come meanwhile: anybody may send acks
 SEND_TIMEOUT = 5.0
 FLUSH_SECONDS = 2.0
 
@@ -117,13 +118,13 @@ class Sender:
             while True:
                 with self._lock:
                     batch, self._waiting = self._waiting, {}
-                    posts = [self._posts.popleft() for _ in range(len(self._posts))]
+                    posts = [self._posts.popleft() for _ in range(min(POSTS, len(self._posts)))]
                 if not batch and not posts:
                     return
-                for post in posts:
-                    await self._post(post)
                 if batch:
                     await self._send(list(batch.values()))
+                for post in posts:
+                    await self._post(post)
         finally:
             self._busy = False
 

@@ -32,10 +32,12 @@ def drain_of(left: int, *, total: int = 80, estimate: float = 4.0) -> dict[str, 
     return {"why": "order", "total": total, "left": left, "seconds": 2.0, "estimate": estimate}
 
 
-def row(name: str = "web:1:aa", *, age: float = 0, stopped: bool = False, **given: Any) -> Node:
+def row(
+    name: str = "web:1:aa", *, server: str = "uvicorn", age: float = 0, stopped: bool = False, **given: Any
+) -> Node:
     """Write the row of the process *name*, as of *age* seconds ago; return it."""
     host, pid, _ = name.rsplit(":", 2)
-    identity = {"name": name, "host": host, "pid": int(pid), "server": "uvicorn"}
+    identity = {"name": name, "host": host, "pid": int(pid), "server": server}
     values = {"state": "serving", "sockets": 0, "readers": 0, "capacity": 1000, "history": {}}
     rows.write(identity, {**values, "figures": figures(), **given}, ends=stopped)
     if age:

@@ -90,9 +90,20 @@ async def test_every_channel_of_the_stream_must_be_allowed(settings: Any) -> Non
 
 
 async def test_the_apps_own_channels_are_for_staff_whatever_authorize_says(settings: Any) -> None:
+    staff = user(is_authenticated=True, is_staff=True, is_active=True)
     settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.public"}
     assert await ask("sse_polling.live", who=user(is_authenticated=True, is_active=True)) is None
-    assert await ask("sse_polling.live", who=user(is_authenticated=True, is_staff=True, is_active=True))
+    assert await ask("sse_polling.live", who=user(is_authenticated=True, is_staff=True)) is None
+    assert await ask("sse_polling.live") is None
+    assert await ask("sse_polling.live", who=staff)
+    forbidding = {"AUTHORIZE": "tests.test_access.only_builds"}
+    for rules in (forbidding, {"CHANNELS": [("sse_polling.*", forbidding)]}):
+        settings.SSE_POLLING = rules
+        access.cache.clear()
+        assert await ask("sse_polling.live", who=staff, headers={"X-Who": "staff"})
+    assert asked == []  # a rule that fails on a name it does not know closes no page of the admin
+    settings.SSE_POLLING = forbidding
+    assert await ask("sse_polling.live", "secret", who=staff) is None
 
 
 @pytest.mark.django_db(transaction=True)  # the thread it runs in may have a connection already

@@ -174,3 +174,70 @@ def test_asking_a_stream_to_leave_whose_loop_is_closed_harms_nobody() -> None:
 
 def test_unguessable_ids_differ() -> None:
     assert len({connection().id for _ in range(50)}) == 50
+
+
+# Acks
+
+
+def test_only_streams_that_were_asked_hear_an_ack() -> None:
+    registry, asked, other = Registry(), connection(client="c" * 16), connection(client="c" * 16)
+    for each in (asked, other):
+        registry.take(each)
+    registry.ask(asked)
+    assert registry.ack(client="c" * 16) == 1
+    assert (asked.acked, other.acked) == (True, False)
+    assert registry.ack(stream=other.id) == 0
+    assert registry.ack(stream="unknown") == registry.ack(client="unknown") == registry.ack() == 0
+
+
+def test_an_ack_by_the_stream_is_for_that_one_alone() -> None:
+    registry, held = Registry(), [connection(client="c" * 16) for _ in range(2)]
+    woken: list[int] = []
+    for number, each in enumerate(held):
+        each.on_leave = partial(woken.append, number)
+        registry.take(each)
+        registry.ask(each)
+    assert registry.ack(stream=held[1].id) == 1
+    assert woken == [1]
+    assert registry.ack(client="c" * 16) == 2
+
+
+def test_nothing_stays_of_a_stream_that_was_asked() -> None:
+    registry = Registry()
+    held = [connection(client=client) for client in ("c" * 16, "c" * 16, "d" * 16, None)]
+    for each in held:
+        registry.take(each)
+        registry.ask(each)
+    for each in held:
+        registry.release(each)
+        assert registry.ack(stream=each.id) == 0
+    assert registry._asked == {}
+    registry.ask(held[0])  # over before it could be asked
+    assert registry._asked == {}
+
+
+def test_an_ack_asks_no_stream_but_those_of_its_client() -> None:
+    """It comes from anybody, as often as they like: what it costs must not grow with the process."""
+
+    class Unwalked(dict[str, Connection]):
+        def values(self) -> Any:
+            raise AssertionError("an ack walks over all streams")
+
+    registry, asked = Registry(), connection(client="c" * 16)
+    registry._live = Unwalked()
+    for each in (asked, *(connection(client=f"{number:016}") for number in range(200))):
+        registry.take(each)
+        registry.ask(each)
+    assert registry.ack(client="c" * 16) == registry.ack(stream=asked.id) == 1
+    assert registry.ack(client="e" * 16) == registry.ack(stream="unknown") == 0
+
+
+def test_a_connection_is_found_by_its_number_while_it_is_open() -> None:
+    registry, held = Registry(), [connection() for _ in range(3)]
+    for each in held:
+        registry.take(each)
+    assert registry.numbered(held[1].number) is held[1]
+    registry.release(held[1])
+    assert registry.numbered(held[1].number) is None
+    assert not registry.has(held[1])
+    assert registry.has(held[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from sse_polling import access, finish, hub, pages, publish
 from sse_polling.connections import registry
 from sse_polling.door import answer
 from sse_polling.hub import Hub
+from sse_polling.lifecycle import Refusal, node
+from sse_polling.nodes.beat import LIVE_CHANNEL, beat
 from sse_polling.ways import Answer
 from tests.harness.eventsource import Message, Parser
 
@@ -209,3 +212,107 @@ async def test_a_polite_refusal_says_where_a_warm_channel_stands_to_who_has_no_c
     )
     assert held.stream is not None
     held.stream.close()
+
+
+# While the process drains
+
+
+@pytest.fixture
+def drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "draining", True)
+
+
+@pytest.mark.usefixtures("drains")
+async def test_while_it_drains_a_stream_is_refused_politely_without_being_asked_to() -> None:
+    """A browser never returns from a 503, and the process that takes its place may be seconds away."""
+    parser = Parser(strict=True)
+    before = node.counts.refused[Refusal.DRAINING]
+    given = await answer(Request(Last_Event_ID="life.7.abcde"), ["a"], several=False)
+    assert parser.feed(given.body) == []
+    assert (given.status, given.stream, parser.last_event_id) == (200, None, "life.7.abcde")
+    assert dict(given.headers)["Content-Type"] == "text/event-stream"
+    assert parser.retry_ms is not None
+    assert 30_000 <= parser.retry_ms <= 39_000
+    assert node.counts.refused[Refusal.DRAINING] == before + 1
+    assert len(registry) == 0
+
+
+@pytest.mark.usefixtures("drains")
+async def test_those_who_are_refused_come_back_at_different_times() -> None:
+    bodies = {(await answer(Request(), ["a"], several=False)).body for _ in range(10)}
+    assert len(bodies) > 5
+
+
+async def test_who_has_no_cursor_is_told_the_head_so_that_nothing_of_its_wait_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored = await sync_to_async(publish)("a", "one")
+    await read(await answer(Request(), ["a"], several=False))  # now this process knows the channel
+    monkeypatch.setattr(node, "draining", True)
+    given = await answer(Request(), ["a"], several=False)
+    assert f"\nid: {stored.id}\n\n".encode() in given.body
+    assert b"id:" not in (await answer(Request(), ["cold"], several=False)).body
+
+
+@pytest.mark.usefixtures("drains")
+async def test_with_others_that_serve_a_client_is_sent_there_soon(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setattr(node, "elsewhere", True)
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "RETRY": {"base_ms": 700, "jitter": 0}}
+    away = node.readers
+    assert (await answer(Request(), ["a"], several=False)).body == b"retry: 700\n\n"
+    assert node.readers == away  # it is another process's reader from now on
+
+
+@pytest.mark.usefixtures("drains")
+async def test_nobody_is_asked_who_they_are_by_a_process_that_drains() -> None:
+    class Unasked(Request):
+        async def load_user(self) -> Any:
+            raise AssertionError("the user was loaded")
+
+    assert (await answer(Unasked(), ["a"], several=False)).status == 200
+
+
+@pytest.mark.usefixtures("drains")
+async def test_a_bad_request_stays_one_while_it_drains() -> None:
+    assert (await answer(Request("client=short"), ["a"], several=False)).status == 400
+
+
+async def test_a_stream_whose_login_ends_after_the_drains_begin_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Late(Request):
+        async def load_user(self) -> Any:
+            monkeypatch.setattr(node, "draining", True)
+            return AnonymousUser()
+
+    given = await answer(Late(Last_Event_ID="life.7.abcde"), ["a"], several=False)
+    assert (given.status, given.stream, len(registry)) == (200, None, 0)
+    assert b"id: life.7.abcde\n" in given.body
+
+
+@pytest.mark.usefixtures("drains")
+async def test_a_finite_poll_is_refused_politely_too() -> None:
+    given = await answer(Request(Last_Event_ID="life.7.abcde"), ["a"], several=False, finite=True)
+    assert (given.status, given.stream) == (200, None)
+    assert b"id: life.7.abcde\n" in given.body
+
+
+async def test_who_may_not_look_at_the_fleet_costs_it_no_beat(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused stream of the live channel is cheap; one that is open has all processes beat at once."""
+    shown: list[int] = []
+    monkeypatch.setattr(beat, "show", lambda: shown.append(len(registry)))
+    assert (await answer(Request(), [LIVE_CHANNEL], several=False)).status == 403
+    assert shown == []
+
+    class Staff(Request):
+        async def load_user(self) -> Any:
+            return SimpleNamespace(pk=1, is_authenticated=True, is_active=True, is_staff=True)
+
+    given = await answer(Staff(X_Who="staff"), [LIVE_CHANNEL], several=False)
+    assert shown == [1]
+    assert given.stream is not None
+    given.stream.close()

@@ -122,6 +122,20 @@ def test_they_are_asked_one_after_the_other_over_the_spread(
     assert draining.is_over
 
 
+def test_who_comes_or_goes_in_the_moment_in_which_it_begins_does_not_hold_it_up(
+    time: Timeless, draining: Draining, node: Node
+) -> None:
+    for goes in (True, False):
+        held = guests(time, node, 3)
+        draining.begin(ORDER)
+        # Between its plan and its first step.
+        time.loop.call_soon(held[0].go if goes else lambda: guests(time, node, 1))
+        time.advance(LIMITS["spread_seconds"] + 0.1)
+        assert draining.is_over
+        draining.resume()
+        time.settle()
+
+
 def test_each_is_asked_once_however_long_it_takes_to_go(
     time: Timeless, draining: Draining, node: Node
 ) -> None:
@@ -417,12 +431,13 @@ def test_closing_what_is_gone_is_nothing(time: Timeless, draining: Draining, nod
 
 def test_only_so_many_are_closed_at_a_time(time: Timeless, draining: Draining, node: Node) -> None:
     held = guests(time, node, MOST_WALKS + 1, stays=None)
-    for each in held[:-1]:
-        closing(time, draining, [each])
-    with pytest.raises(RuntimeError, match="try again"):
+    with override_settings(SSE_POLLING={"DRAIN": {"seconds": 1, "ack_seconds": 1, "spread_seconds": 0}}):
+        for each in held[:-1]:
+            closing(time, draining, [each])
+        with pytest.raises(RuntimeError, match="try again"):
+            closing(time, draining, held[-1:])
+        time.advance(1.1)
         closing(time, draining, held[-1:])
-    time.advance(21)
-    closing(time, draining, held[-1:])
 
 
 def closing(time: Timeless, draining: Draining, chosen: list[Guest]) -> None:

@@ -43,7 +43,7 @@ def test_the_version_is_written_once_for_each_reader() -> None:
 
 def test_every_test_that_asks_for_a_program_is_in_ci() -> None:
     text = (ROOT / ".ci" / "run").read_text()
-    for package in ("chromium", "redis-server", "nginx", "postgresql"):
+    for package in ("chromium", "redis-server", "nginx", "gettext", "postgresql"):
         assert package in text
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
@@ -90,7 +90,7 @@ def test_the_wheel_carries_every_file_of_the_package(tmp_path: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert packed == source
-    assert "sse_polling/py.typed" in packed
+    assert {"sse_polling/py.typed", "sse_polling/locale/de/LC_MESSAGES/django.mo"} <= packed
 
 
 @pytest.mark.parametrize("folder", ["sse_polling", "project", "tests"])

@@ -7,7 +7,7 @@ import pytest
 
 from sse_polling.conf import Config, get_config
 from sse_polling.connections import Connection, Registry
-from sse_polling.lifecycle import Crowded, Node, Refusal, capacity
+from sse_polling.lifecycle import Crowded, Farewell, Node, Refusal, capacity
 from sse_polling.protocol.burst import Cause
 
 
@@ -248,3 +248,86 @@ def test_a_stream_that_ends_in_the_middle_of_an_admission_is_counted(node: Node,
     budget.observe = observe  # type: ignore[method-assign]
     admit(node, config, 1)
     assert node.counts.ended == {Cause.GONE: 1}
+
+
+# Draining
+
+
+def test_while_it_drains_every_new_stream_is_refused_and_counted(node: Node, settings: Any) -> None:
+    config = configured(settings, BUDGET=100, CHANNELS=[("vital", {"PRIORITY": 100})])
+    held = admit(node, config, 3)
+    node.draining = True
+    for priority in (0, 100):
+        assert node.refuses(priority, config) is Refusal.DRAINING
+        assert node.refuses(priority, config, finite=True) is Refusal.DRAINING
+        assert node.admit(connection(), priority, config) is Refusal.DRAINING
+        assert node.admit(connection(), priority, config, finite=True) is Refusal.DRAINING
+    assert node.counts.refused == {Refusal.DRAINING: 8}
+    assert (len(node.registry), node.counts.admitted) == (3, 3)
+    assert {each.leaving for each in held} == {None}  # whom it asks to leave is the drain's own business
+
+
+def test_it_is_draining_while_a_socket_is_held_and_drained_after(node: Node, settings: Any) -> None:
+    config = configured(settings)
+    held = admit(node, config, 2)
+    node.draining = True
+    assert node.state(config) == "draining"
+    node.flushing.add(held[0])
+    for each in held:
+        node.registry.release(each)
+    assert node.state(config) == "draining"  # one of them flushes
+    node.flushing.discard(held[0])
+    assert [node.state(config), node.state(config)] == ["drained", "drained"]
+    node.draining = False
+    assert node.state(config) == "serving"
+    assert node.counts.states == {"draining": 1, "drained": 1, "serving": 1}
+
+
+def test_a_full_process_that_drains_is_draining(node: Node, settings: Any) -> None:
+    config = configured(settings, MAX_SOCKETS=2, BREAKER={"threshold": 1})
+    admit(node, config, 2)
+    assert node.state(config) == "full"
+    node.draining = True
+    assert node.state(config) == "draining"
+
+
+def test_a_refusal_while_it_drains_costs_no_client_a_place(node: Node, settings: Any) -> None:
+    config = configured(settings, PER_CLIENT={"max_sockets": 2})
+    (held,) = admit(node, config, 1, key="user:1")
+    node.draining = True
+    admit(node, config, 5, key="user:1")
+    assert node.registry.count(key="user:1") == 1
+    node.draining = False
+    node.registry.release(held)
+    assert len(admit(node, config, 3, key="user:1")) == 2
+
+
+def test_how_clients_went_is_counted_from_anywhere(node: Node) -> None:
+    for farewell in (Farewell.ACKED, None, Farewell.ACKED, Farewell.CLOSED):
+        node.ended(Cause.DRAIN, retry_ms=1000, farewell=farewell)
+    assert node.counts.farewells == {Farewell.ACKED: 2, Farewell.CLOSED: 1}
+    assert node.counts.ended == {Cause.DRAIN: 4}
+
+
+@pytest.mark.parametrize("budget", [None, 100])
+def test_readers_are_those_here_and_those_who_are_to_come_back(
+    node: Node, times: Times, settings: Any, budget: int | None
+) -> None:
+    config = configured(settings, BUDGET=budget)
+    held = admit(node, config, 5)
+    assert node.readers == 5
+    for each in held[:2]:
+        node.registry.release(each)
+        node.ended(Cause.HOLD, retry_ms=5000)
+    node.sent_away(30_000)
+    assert node.readers == 3 + 3
+    times.now += 6
+    assert node.readers == 3 + 1
+    times.now += 30
+    assert node.readers == 3
+
+
+def test_the_how_manieth_burst_it_is_of_a_client_that_names_itself(node: Node, settings: Any) -> None:
+    config = configured(settings)
+    bursts = [admit(node, config, 1, client=client)[0].burst for client in ("one", "two", "one", None)]
+    assert bursts == [1, 1, 2, None]

@@ -490,6 +490,27 @@ def _ended(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
+def test_a_flood_of_acks_keeps_no_wake_waiting(layered: Callable[[Any], wake.Sender]) -> None:
+    """Anybody may send them, as often as they like."""
+
+    class Flooded:
+        def __init__(self) -> None:
+            self.sent: list[str] = []
+
+        async def group_send(self, group: str, message: dict[str, Any]) -> None:
+            self.sent.append(message["type"])
+            if len(self.sent) == 10:
+                sender.put([wake.Wake("a", "life", 1)])
+
+    layer = Flooded()
+    sender = layered(layer)
+    for number in range(500):
+        sender.post({"ack": {"client": f"{number:016}"}})
+    sender.flush(10)
+    assert layer.sent.count("sse_polling.fleet") == 500
+    assert layer.sent.index("sse_polling.wake") < 50
+
+
 def test_a_mute_layer_does_not_hold_the_publisher_up(layered: Callable[[Any], wake.Sender]) -> None:
     layer = MuteLayer()
     sender = layered(layer)

@@ -27,13 +27,15 @@ class Drain:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.within: list[float | None] = []
         self._callbacks: list[Callable[[], object]] = []
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         pass
 
-    def begin(self, why: str) -> None:
+    def begin(self, why: str, *, within: float | None = None) -> None:
         self.begun.append(why)
+        self.within.append(within)
 
     def when_over(self, callback: Callable[[], object]) -> None:
         self._callbacks.append(callback)
@@ -93,6 +95,24 @@ async def test_a_server_that_waits_for_streams_is_told_at_once(drain: Drain, num
     signal.raise_signal(number)
     assert drain.begun == ["signal"]
     assert server.heard == [number]
+
+
+async def test_uvicorn_is_kept_until_the_drain_is_over(drain: Drain) -> None:
+    class Uvicorn:
+        server_state = SimpleNamespace(tasks=set())
+
+        def handle_exit(self, number: int, frame: Any) -> None:
+            pass
+
+    Uvicorn.handle_exit.__module__ = "uvicorn.server"
+    server = Uvicorn()
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    listen()
+    signal.raise_signal(signal.SIGTERM)
+    await until(lambda: drain._callbacks)
+    assert len(server.server_state.tasks) == 1
+    drain.end()
+    await until(lambda: not server.server_state.tasks)
 
 
 async def test_any_other_server_is_told_when_the_drain_is_over(drain: Drain) -> None:
@@ -337,3 +357,21 @@ def test_the_child_of_a_fork_has_the_handlers_from_before() -> None:
         "asyncio.run(main())"
     )
     assert ended.stdout == "the server\n0 True\n", ended.stderr
+
+
+async def test_a_drain_is_told_after_how_many_seconds_uvicorn_cuts(drain: Drain) -> None:
+    class Config:
+        timeout_graceful_shutdown = 5
+
+    class Patient:
+        config = Config()
+
+        def handle_exit(self, number: int, frame: Any) -> None:
+            pass
+
+    Patient.handle_exit.__module__ = "uvicorn.server"
+    for number in shutdown.SIGNALS:
+        signal.signal(number, Patient().handle_exit)
+    shutdown.listen()
+    signal.raise_signal(signal.SIGTERM)
+    assert drain.within == [pytest.approx(4.6)]

@@ -128,7 +128,7 @@ def test_it_waits_until_no_socket_is_left(clock: Time) -> None:
     }
     assert drain("--all") == [
         "Asked to let their streams go: web:1, web:2.",
-        "web:1: has not taken up the order, web:2: has not taken up the order.",
+        "web:1: 12 sockets left, draining, web:2: has not taken up the order; about 4 s.",
         "No socket is left.",
     ]
     assert 7 <= clock.passed < 8
@@ -141,11 +141,11 @@ def test_a_terminal_is_told_once_a_second_what_has_changed(clock: Time) -> None:
         clock.at[second / 4] = lambda left=40 - second: take_up("web:1:aa", left=left)  # type: ignore[misc]
     clock.at[9] = lambda: take_up("web:1:aa", left=0)
     said = drain("--all", out=Terminal())
-    assert said[2:4] == [
+    assert said[1:3] == [
         "web:1: 36 sockets left, draining; about 4 s.",
         "web:1: 32 sockets left, draining; about 4 s.",
     ]
-    assert len(said) == 2 + 5 + 1  # the last 4 s bring nothing new
+    assert len(said) == 1 + 5 + 1  # the last 4 s bring nothing new
 
 
 def test_it_waits_for_the_process_to_take_up_the_order_even_without_a_socket(clock: Time) -> None:
@@ -254,6 +254,17 @@ def test_streams_are_taken_again(clock: Time) -> None:
     assert 2 <= clock.passed < 3
 
 
+def test_who_waits_for_streams_to_be_taken_is_told_of_no_drain(clock: Time) -> None:
+    row("web:1:aa", state="draining", sockets=12, figures=figures(drain=drain_of(12)))
+    assert "about" not in fails("--all", "--resume", "--wait", "3", code=1, out=(out := io.StringIO()))
+    assert out.getvalue().splitlines()[-1] == "web:1: has not taken up the order."
+
+
+def test_settings_that_cannot_be_are_told_in_words(settings: Any) -> None:
+    settings.SSE_POLLING = {"DRAIN": {"seconds": "long"}}
+    assert "SSE_POLLING" in fails("--all", code=1)
+
+
 def test_a_process_that_was_told_to_end_does_not_resume(clock: Time) -> None:
     row("web:1:aa", state="drained")
     clock.at[1] = lambda: take_up("web:1:aa", "ends")
@@ -330,5 +341,8 @@ def test_the_word_has_left_when_the_command_ends_at_once(tmp_path: Path, redis: 
 
 def test_as_a_program_it_ends_with_what_scripts_read(tmp_path: Path) -> None:
     site = Site(tmp_path)
-    with pytest.raises(ProcessFailed, match=r"(?s)ended with 2\n.*There is no process 'web'\. Known: none\."):
+    # And prints nothing else: no checks.
+    with pytest.raises(
+        ProcessFailed, match=r"(?s)ended with 2\nCommandError: There is no process 'web'\. Known: none\."
+    ):
         site.manage("sse_drain", "--node", "web")

@@ -12,10 +12,11 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from sse_polling import database, gate, publish
-from sse_polling.connections import registry
+from sse_polling.connections import Connection, registry
 from sse_polling.database import Away
 from sse_polling.gate import Gate
 from sse_polling.hub import Hub, hubs
+from sse_polling.lifecycle import node
 from sse_polling.views import CUT_BYTES, Whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -104,6 +105,38 @@ def test_ready_tells_the_state_and_the_capacity(client: Client, settings: Any) -
         "capacity": 7,
         "layer": None,
     }
+
+
+def test_ready_fails_while_the_process_drains_and_only_then(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full process that failed it would take the next one down with it."""
+    address = reverse("sse_polling:ready")
+    settings.SSE_POLLING = {"MAX_SOCKETS": 1, "BREAKER": {"threshold": 1}}
+    one = Connection(channels=("a",), door="test")
+    registry.take(one)
+    try:
+        assert (client.get(address).status_code, client.get(address).json()["state"]) == (200, "full")
+        monkeypatch.setattr(node, "draining", True)
+        response = client.get(address)
+        assert (response.status_code, response.json()["state"]) == (503, "draining")
+        assert response["Cache-Control"] == "no-store"
+    finally:
+        registry.release(one)
+    response = client.get(address)
+    assert (response.status_code, response.json()["state"]) == (503, "drained")
+    assert client.head(address).status_code == 503
+    monkeypatch.setattr(node, "draining", False)
+    assert client.get(address).json()["state"] == "serving"
+
+
+def test_under_wsgi_a_poll_is_refused_politely_while_the_process_drains(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "draining", True)
+    response = client.get("/events/a/", headers={"Last-Event-ID": "life.7.abcde"})
+    assert (response.status_code, response["Content-Type"]) == (200, "text/event-stream")
+    assert response.content.endswith(b"\nid: life.7.abcde\n\n")
 
 
 def test_the_views_are_exempt_from_atomic_requests_on_every_database(

@@ -9,7 +9,7 @@ from typing import Literal
 
 __all__ = ["Program", "ProgramMissing", "find", "require"]
 
-Program = Literal["chromium", "initdb", "nginx", "postgres", "redis-server"]
+Program = Literal["chromium", "initdb", "msgfmt", "nginx", "postgres", "redis-server", "xgettext"]
 
 _SYSTEM = (Path("/usr/local/bin"), Path("/usr/bin"), Path("/usr/local/sbin"), Path("/usr/sbin"))
 

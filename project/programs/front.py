@@ -33,7 +33,7 @@ http {{
         # server has just closed. nginx would have to answer it with a 502.
     }}
     server {{
-        listen {host}:{port};
+{listen}
         location / {{
             proxy_pass http://servers;
             proxy_http_version 1.1;

@@ -32,7 +32,7 @@ http {{
 {servers}
     }}
     server {{
-        listen {host}:{port};
+{listen}
         location / {{
             proxy_pass http://servers;
             proxy_http_version 1.1;
@@ -50,7 +50,8 @@ http {{
 class Nginx(Process):
     """Run nginx with its default buffering in front of the given ports.
 
-    `extra` is put into the `location` block: `proxy_buffering off;`, say. `port` is a free one if None.
+    `extra` is put into the `location` block: `proxy_buffering off;`, say. `port` is a free one if None, of
+    each of the addresses in `hosts`.
     """
 
     #: With the fields that `__init__` fills.
@@ -66,6 +67,7 @@ class Nginx(Process):
         extra: str = "",
         name: str = "nginx",
         port: int | None = None,
+        hosts: Sequence[str] = (HOST,),
     ) -> None:
         super().__init__(name, directory)
         self.program = require("nginx")
@@ -80,8 +82,7 @@ class Nginx(Process):
                 servers="\n".join(
                     f"        server {HOST}:{port}{self.server_options};" for port in upstreams
                 ),
-                host=HOST,
-                port=self.port,
+                listen="\n".join(f"        listen {host}:{self.port};" for host in hosts),
                 extra=extra,
             )
         )

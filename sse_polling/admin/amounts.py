@@ -55,7 +55,9 @@ def rate(value: float) -> str:
     """Return how many a second, with one digit after the point below ten."""
     if number(value) is None:
         return NONE
-    return number_format(value, 0 if value >= 9.95 or value < 0.05 else 1, use_l10n=True, force_grouping=True)
+    return number_format(
+        value, 0 if value >= 9.95 or not round(value, 1) else 1, use_l10n=True, force_grouping=True
+    )
 
 
 def delay(seconds: float | None) -> str:

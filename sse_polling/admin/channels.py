@@ -21,17 +21,18 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.formats import number_format
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from ..conf import Effective, get_config
 from ..database import alias
-from ..models import Channel, Event
+from ..models import Channel, Event, Node
 from ..protocol.cursor import new_life
 from ..wake import look_again
 from .erasing import erase
 from .events import CHANNEL
+from .live import LIVE_HEADER, channel_parts, permitted
 
 __all__ = ["ChannelAdmin"]
 
@@ -112,12 +113,32 @@ class ChannelAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscript
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
+        channel = self.get_object(request, unquote(object_id)) if self._shows_readers(request) else None
+        readers = (
+            channel_parts(channel.name, request.GET.dict(), permitted(request)) if channel is not None else {}
+        )
+        if readers:
+            readers["list_url"] = self._address("node_changelist")
+            if LIVE_HEADER in request.headers:
+                request.current_app = self.admin_site.name
+                return TemplateResponse(request, "admin/sse_polling/channel/readers_parts.html", readers)
         context = {
+            **readers,
+            "readers": bool(readers),
             "show_delete": False,  # "Erase" stands among the object's tools instead
             "events_url": self._events(request, unquote(object_id)),
             "may_erase": self.has_delete_permission(request),
         }
         return super().change_view(request, object_id, form_url, context | (extra_context or {}))
+
+    def _shows_readers(self, request: HttpRequest) -> bool:
+        site = self.admin_site
+        return (
+            request.method == "GET"
+            and site.is_registered(Node)
+            and site.get_model_admin(Node).has_view_permission(request)
+            and (self.has_view_permission(request) or self.has_change_permission(request))
+        )
 
     def _events(self, request: HttpRequest, key: str) -> str:
         """Return the address of the list of a channel's events, empty if it is not for this user."""
@@ -235,7 +256,7 @@ def _retained(channel: Channel) -> str:
     """Return the range of the retained events, in words; it is dense, so nothing is counted."""
     first: int | None = channel.first_retained  # type: ignore[attr-defined]  # annotated by get_queryset
     if first is None:
-        return gettext("none")
+        return pgettext("events", "none")
     count = _events(channel.head - first + 1)
     return gettext("%(first)s to %(last)s: %(count)s") % {
         "first": _grouped(first),

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..database import alias
 from ..models import Channel, Event
+from .amounts import grouped
 
 __all__ = ["CHANNEL", "EventAdmin"]
 
@@ -129,7 +130,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # not subscriptab
         if len(event.data) <= MAX_SHOWN:
             return format_html("<pre>{}</pre>", event.data)
         note = gettext("The first %(shown)s of %(all)s characters.") % {
-            "shown": f"{MAX_SHOWN:,}",
-            "all": f"{len(event.data):,}",
+            "shown": grouped(MAX_SHOWN),
+            "all": grouped(len(event.data)),
         }
         return format_html('<p class="help">{}</p><pre>{}</pre>', note, event.data[:MAX_SHOWN])

@@ -9,19 +9,31 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext, ngettext
 
 from ..database import alias
 from ..models import Order
 from ..nodes.beat import LIVE_CHANNEL
-from ..nodes.reading import Fleet
+from ..nodes.reading import Fleet, read_fleet
 from ..nodes.rows import LATE_SECONDS
 from ..nodes.telling import ago, node_label, order_result, sentence
 from . import plots
-from .ordering import CLOSE, PERMISSIONS
-from .rows import reasons, socket_rows
+from .amounts import grouped
+from .ordering import CHANNEL, CLOSE, PERMISSIONS
+from .rows import socket_rows
 from .sockets import COLUMNS, DEFAULT_ORDER, DOORS, STATES, SocketPage, Wishes, door_label, select
+from .totals import reasons
 
-__all__ = ["LIVE_HEADER", "OrderRow", "fleet_parts", "live_parts", "orders", "permitted", "socket_parts"]
+__all__ = [
+    "LIVE_HEADER",
+    "OrderRow",
+    "channel_parts",
+    "fleet_parts",
+    "live_parts",
+    "orders",
+    "permitted",
+    "socket_parts",
+]
 
 LIVE_HEADER = "X-SSE-Polling-Live"
 """Sent by live.js, which wants a page's parts only: it uses up no message that is for the next page."""
@@ -42,15 +54,16 @@ class OrderRow:
     target: str
     node: str
     result: str
+    waits: bool
 
 
-def live_parts(fleet: Fleet) -> dict[str, Any]:
-    """Return what every such page has: its sentence, and how it hears of news."""
+def live_parts(fleet: Fleet, *, hurries: bool = False) -> dict[str, Any]:
+    """Return what every such page has: its sentence, and how it hears of news. *hurries*: it expects some."""
     try:
         stream = f"{reverse('sse_polling:stream', args=[LIVE_CHANNEL])}?{urlencode({'busy': 'stream'})}"
     except NoReverseMatch:
         stream = ""  # sse_polling.urls are not included
-    hurries = bool(fleet.in_state("draining"))
+    hurries = hurries or bool(fleet.in_state("draining"))
     return {
         "fleet": fleet,
         "sentence": sentence(fleet),
@@ -66,8 +79,8 @@ def live_parts(fleet: Fleet) -> dict[str, Any]:
 def fleet_parts(fleet: Fleet) -> dict[str, Any]:
     """Return the plots, and what was refused and drained."""
     return {
-        "plots": plots.draw(fleet.moments),
-        "plot_table": plots.table(fleet.moments),
+        "plots": plots.draw(fleet),
+        "plot_table": plots.table(fleet),
         "plot_size": {"width": plots.WIDTH, "height": plots.HEIGHT},
         "refused": reasons(fleet.nodes, "refused"),
         "farewells": reasons(fleet.nodes, "farewells"),
@@ -81,6 +94,12 @@ def socket_parts(fleet: Fleet, query: Mapping[str, str], may: _May) -> dict[str,
     return {
         "wishes": wishes,
         "page": page,
+        "numbers": {
+            "shown": grouped(len(page.rows)),
+            "found": grouped(page.found),
+            "listed": grouped(page.listed),
+            "total": grouped(page.total),
+        },
         "page_told": ago(page.age) if page.age is not None else "",
         "sockets": socket_rows(page, fleet, closes=may(CLOSE)),
         "may_close": may(CLOSE),
@@ -93,6 +112,32 @@ def socket_parts(fleet: Fleet, query: Mapping[str, str], may: _May) -> dict[str,
             "doors": [(name, door_label(name)) for name in sorted({*DOORS, *page.doors})],
             "nodes": [(node.pk, node_label(node, fleet)) for node in fleet.nodes],
         },
+    }
+
+
+def channel_parts(name: str, query: Mapping[str, str], may: _May) -> dict[str, Any]:
+    """Return who reads a channel now, as far as processes list their sockets. Four queries."""
+    fleet = read_fleet(sockets=True)
+    asked = {"o": query.get("o", ""), "p": query.get("p", ""), "channel": name}
+    parts = {**live_parts(fleet), **socket_parts(fleet, asked, may)}
+    page: SocketPage = parts["page"]
+    return {
+        **parts,
+        "sentence": _read_by(page.found, max((socket.behind for _node, socket in page.rows), default=0)),
+        "may_drain": CHANNEL if may(CHANNEL) and fleet.nodes else "",
+    }
+
+
+def _read_by(sockets: int, behind: int) -> str:
+    if not sockets:
+        return gettext("No socket is listed that reads it at this moment.")
+    told = ngettext("%(count)s socket reads it", "%(count)s sockets read it", sockets)
+    late = ngettext("the last is %(count)s event behind", "the last is %(count)s events behind", behind)
+    if not behind:
+        late = gettext("none is behind")
+    return gettext("%(sockets)s; %(late)s.") % {
+        "sockets": told % {"count": grouped(sockets)},
+        "late": late % {"count": grouped(behind)},
     }
 
 
@@ -114,6 +159,7 @@ def orders(fleet: Fleet, *, within: float | None = None) -> list[OrderRow]:
                 target=order.target,
                 node=node_label(nodes[order.node_id], fleet),
                 result=order_result(order.kind, "late" if lapsed else order.result),
+                waits=order.done is None and not lapsed,
             )
         )
     return found

@@ -19,11 +19,13 @@ from django.views.decorators.http import require_POST, require_safe
 from ..database import alias
 from ..models import Channel, Node
 from ..nodes.giving import give
-from ..nodes.reading import Fleet, read_fleet
-from ..nodes.telling import node_label
+from ..nodes.reading import Fleet, NodeView, read_fleet
+from ..nodes.telling import duration, node_label
+from .judging import judge
 from .live import LIVE_HEADER, fleet_parts, live_parts, orders, permitted, socket_parts
-from .ordering import CHANNEL, CLOSE, DRAIN_ALL, DRAINS, RESUME_ALL, Asked, Judgement, judge
-from .rows import figures, node_rows, reasons, totals
+from .ordering import CHANNEL, CLOSE, DRAIN_ALL, DRAINS, RESUME_ALL, Asked, Judgement
+from .rows import node_rows
+from .totals import figures, reasons, totals
 
 __all__ = ["NodeAdmin"]
 
@@ -71,9 +73,10 @@ class NodeAdmin(_ModelAdmin):
         self._check(request)
         fleet, may = read_fleet(sockets=True), permitted(request)
         drains = sum(node.state in DRAINS for node in fleet.nodes)
+        given = orders(fleet, within=RECENT_SECONDS)
         serves = any(node.state not in (*DRAINS, "stopped") for node in fleet.nodes)
         context = {
-            **live_parts(fleet),
+            **live_parts(fleet, hurries=any(order.waits for order in given)),
             **fleet_parts(fleet),
             **socket_parts(fleet, request.GET.dict(), may),
             "title": gettext("Live sockets"),
@@ -81,7 +84,7 @@ class NodeAdmin(_ModelAdmin):
             "nodes": node_rows(fleet, may),
             "drain_all": DRAIN_ALL if serves and may(DRAIN_ALL) else "",
             "resume_all": RESUME_ALL if drains > 1 and may(RESUME_ALL) else "",
-            "orders": orders(fleet, within=RECENT_SECONDS),
+            "orders": given,
             "back": "live",
             **(extra_context or {}),
         }
@@ -102,19 +105,19 @@ class NodeAdmin(_ModelAdmin):
         if not fleet.nodes:
             return self._page(request, "gone", {"title": gettext("This node is gone")}, status=404)
         node, may = fleet.nodes[0], permitted(request)
-        rows = node_rows(fleet, may)
+        rows, given = node_rows(fleet, may), orders(fleet)
         context = {
-            **live_parts(fleet),
+            **live_parts(fleet, hurries=any(order.waits for order in given)),
             **fleet_parts(fleet),
             **socket_parts(fleet, request.GET.dict() | {"node": ""}, may),
+            **_last_words(node),
             "title": node_label(node),
             "object_id": object_id,
             "node": node,
             "nodes": rows,
-            "row": rows[0],
             "figures": figures(node),
             "ended": reasons([node], "ended"),
-            "orders": orders(fleet),
+            "orders": given,
             "back": "node",
             **(extra_context or {}),
         }
@@ -215,6 +218,20 @@ class NodeAdmin(_ModelAdmin):
         if asked is not None and asked.back == "node" and asked.node is not None:
             return address("sse_polling_node_change", asked.node)
         return address("sse_polling_node_changelist")
+
+
+def _last_words(node: NodeView) -> dict[str, str]:
+    """Return the sentence of a node that says nothing any more."""
+    told = {"node": node_label(node), "time": duration(node.age)}
+    if node.state == "stopped":
+        return {"sentence": gettext("Node %(node)s has stopped. This is what it said last.") % told}
+    if node.state == "silent":
+        words = gettext(
+            "Node %(node)s has said nothing for %(time)s: it was killed, stands still, or cannot reach the "
+            "database. All below is as old as that."
+        )
+        return {"sentence": words % told}
+    return {}
 
 
 def _judge(asked: Asked) -> Judgement:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 
 from django.utils.translation import gettext
 
-from ..nodes.reading import Moment
+from ..nodes.reading import Fleet
 from ..nodes.telling import ago
 from .amounts import NONE, delay, grouped, rate
 
 __all__ = ["HEIGHT", "WIDTH", "Line", "Plot", "draw", "table"]
 
 WIDTH, HEIGHT = 300, 80
+DOT = 3
 BRIDGED = 1  # moments without a figure that a line goes over: a process may be late by one
 
 _Value = float | None
@@ -45,27 +46,22 @@ class Plot:
         return self.lines[0].last
 
 
-def draw(moments: Sequence[Moment]) -> list[Plot]:
-    """Return the plots of *moments*, oldest first."""
-
-    def reconnects(moment: Moment) -> _Value:
-        return None if moment.sockets is None else moment.reconnects
-
-    whole, seconds = grouped, delay
+def draw(fleet: Fleet) -> list[Plot]:
+    """Return the plots of the fleet's last five minutes."""
+    values = _values(fleet)
     return [
-        _plot("readers", gettext("Readers"), moments, whole, [("readers", "", lambda each: each.readers)]),
-        _plot("sockets", gettext("Sockets"), moments, whole, [("sockets", "", lambda each: each.sockets)]),
+        _plot("readers", gettext("Readers"), grouped, [("readers", "", values["readers"])]),
+        _plot("sockets", gettext("Sockets"), grouped, [("sockets", "", values["sockets"])]),
         _plot(
-            "reconnects", gettext("Reconnects per second"), moments, rate, [("reconnects", "", reconnects)]
+            "reconnects", gettext("Reconnects per second"), rate, [("reconnects", "", values["reconnects"])]
         ),
         _plot(
             "delivery",
             gettext("Delivery latency"),
-            moments,
-            seconds,
+            delay,
             [
-                ("median", gettext("median"), lambda each: each.delay(0.5)),
-                ("most", gettext("95 % within"), lambda each: each.delay(0.95)),
+                ("median", gettext("median"), values["median"]),
+                ("most", gettext("95 % within"), values["most"]),
             ],
             smallest=0.01,
             bridged=3,
@@ -73,32 +69,46 @@ def draw(moments: Sequence[Moment]) -> list[Plot]:
     ]
 
 
-def table(moments: Sequence[Moment]) -> list[tuple[str, ...]]:
+def table(fleet: Fleet) -> list[tuple[str, ...]]:
     """Return the same as rows of text, newest first: when, readers, sockets, reconnects, median, 95 %."""
+    words = (grouped, grouped, _rate, delay, delay)
+    rows = zip(fleet.moments, *_values(fleet).values(), strict=True)
     return [
-        (
-            ago(each.ago),
-            grouped(each.readers),
-            grouped(each.sockets),
-            NONE if each.sockets is None else rate(each.reconnects),
-            delay(each.delay(0.5)),
-            delay(each.delay(0.95)),
-        )
-        for each in reversed(moments)
+        (ago(moment.ago), *(word(value) for word, value in zip(words, values, strict=True)))
+        for moment, *values in reversed(list(rows))
     ]
+
+
+def _rate(value: _Value) -> str:
+    return NONE if value is None else rate(value)
+
+
+def _values(fleet: Fleet) -> dict[str, list[_Value]]:
+    moments, live = fleet.moments, fleet.live
+
+    def told(name: str, now: float) -> list[_Value]:
+        # Of the newest moment some processes may not have told yet; what they are at is known all the same.
+        values = [None if each.sockets is None else getattr(each, name) for each in moments]
+        return [*values[:-1], now] if live else values
+
+    return {
+        "readers": told("readers", fleet.readers),
+        "sockets": told("sockets", fleet.sockets),
+        "reconnects": told("reconnects", sum(node.rate("reconnects") for node in live)),
+        "median": [each.delay(0.5) for each in moments],
+        "most": [each.delay(0.95) for each in moments],
+    }
 
 
 def _plot(
     key: str,
     title: str,
-    moments: Sequence[Moment],
     words: Callable[[float], str],
-    wanted: Iterable[tuple[str, str, Callable[[Moment], _Value]]],
+    series: Sequence[tuple[str, str, Sequence[_Value]]],
     *,
     smallest: float = 1,
     bridged: int = BRIDGED,
 ) -> Plot:
-    series = [(name, label, [value(each) for each in moments]) for name, label, value in wanted]
     known = [value for _name, _label, values in series for value in values if value is not None]
     top = _nice(max([smallest, *known]))
     lines = [
@@ -145,11 +155,14 @@ def _path(values: Sequence[_Value], top: float, bridged: int) -> str:
         if index - before <= bridged + 1:
             parts.append(f"L{x:.1f} {y:.1f}")
         else:
-            parts.append(f"M{x:.1f} {y:.1f}h.1")  # so that a moment alone is a dot
+            alone = index + 1 == len(values) or values[index + 1] is None
+            start = max(0.0, x - DOT) if alone else x
+            parts.append(f"M{start:.1f} {y:.1f}" + (f"h{DOT}" if alone else ""))  # else there is no line
         before = index
     return "".join(parts)
 
 
 def _nice(most: float) -> float:
     power: float = 10.0 ** floor(log10(most))
-    return next(each * power for each in (1, 2, 2.5, 5, 10) if each * power >= most * 0.999)
+    steps = (1, 1.5 if power >= 10 else 2, 2, 3, 4, 5, 6, 8, 10)  # of readers there are no halves
+    return next(each * power for each in steps if each * power >= most * 0.999)

@@ -1,33 +1,27 @@
-"""Rows: what the pages show of a process, in words."""
+"""Rows: what tables show of a node and of a socket, in words."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext
 
-from ..lifecycle import Farewell, Refusal
 from ..nodes.listing import SocketView
 from ..nodes.reading import Fleet, NodeView
 from ..nodes.telling import (
     ago,
-    cause,
     duration,
-    farewell,
     node_label,
     progress_of,
-    refusal_reason,
     state_label,
 )
-from ..protocol.histogram import AGES, DELAYS, quantile
-from .amounts import NONE, counts, delay, grouped, number, of, rate, share, shortened, size
+from .amounts import NONE, delay, grouped, number, of, rate, share, shortened, size
 from .ordering import CLOSE, DRAIN, DRAINS, RESUME
 from .sockets import SocketPage, door_label, socket_state
 
-__all__ = ["Button", "NodeRow", "SocketRow", "figures", "node_rows", "reasons", "socket_rows", "totals"]
+__all__ = ["Button", "NodeRow", "SocketRow", "node_rows", "socket_rows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +73,13 @@ def _node_row(node: NodeView, fleet: Fleet, allowed: Collection[str]) -> NodeRow
     layer = _layer(node)
     return NodeRow(
         view=node,
-        label=node_label(node, fleet),
+        label=shortened(node_label(node, fleet), 28),
         state=state_label(node.state),
         sockets=of(node.sockets, node.capacity or None),
         sockets_share=share(node.sockets, node.capacity),
-        readers=grouped(node.readers),
-        polls=rate(node.rate("polls")) if node.is_live else NONE,
-        events=rate(node.rate("delivered")) if node.is_live else NONE,
+        readers=grouped(node.readers) if node.state != "stopped" else NONE,
+        polls=rate(node.rate("polls")) if node.is_live else "",
+        events=rate(node.rate("delivered")) if node.is_live else "",
         descriptors=of(used, most),
         descriptors_share=share(used, most),
         breaker=_breaker(node),
@@ -107,14 +101,14 @@ def _breaker(node: NodeView) -> str:
     told = node.figures.get("breaker")
     if not isinstance(told, Mapping):
         return NONE
-    return gettext("open: refuses") if told.get("open") else gettext("closed")
+    return pgettext("breaker", "open") if told.get("open") else pgettext("breaker", "closed")
 
 
 def _layer(node: NodeView) -> str:
     words = {
-        "live": gettext("live"),
-        "polling": gettext("away: asks the database"),
-        "down": gettext("down"),
+        "live": pgettext("layer", "live"),
+        "polling": pgettext("layer", "away, asks the database"),
+        "down": pgettext("layer", "down"),
     }
     told = node.figures.get("layer")
     return words.get(told, NONE) if isinstance(told, str) else NONE
@@ -123,7 +117,7 @@ def _layer(node: NodeView) -> str:
 def _budget(node: NodeView) -> str:
     told = node.figures.get("budget")
     if not isinstance(told, Mapping):
-        return gettext("none")
+        return pgettext("budget", "none")
     budget = number(told.get("budget"))
     wait = number(told.get("wait_ms"))
     if budget is None:
@@ -189,7 +183,7 @@ class SocketRow:
 
 def socket_rows(page: SocketPage, fleet: Fleet, *, closes: bool) -> list[SocketRow]:
     """Return the rows of a page of sockets."""
-    labels = {node.pk: node_label(node, fleet) for node in fleet.nodes}
+    labels = {node.pk: shortened(node_label(node, fleet), 28) for node in fleet.nodes}
     return [
         SocketRow(
             view=socket,
@@ -220,93 +214,3 @@ def socket_rows(page: SocketPage, fleet: Fleet, *, closes: bool) -> list[SocketR
         )
         for node, socket in page.rows
     ]
-
-
-def totals(fleet: Fleet) -> list[tuple[str, str, str]]:
-    """Return (what, how much, a word on it) of the whole fleet."""
-    live = fleet.live
-    latency: Counter[int] = Counter()
-    for moment in fleet.moments:
-        latency.update(dict(enumerate(moment.latency)))
-    median, most = (
-        quantile(each, DELAYS, [latency[at] for at in range(len(DELAYS) + 1)]) for each in (0.5, 0.95)
-    )
-    minutes = gettext("in the last 5 minutes")
-    return [
-        (gettext("Readers"), grouped(fleet.readers), gettext("clients seen within their last two polls")),
-        (
-            gettext("Sockets"),
-            grouped(fleet.sockets),
-            gettext("of %(most)s that processes may hold") % {"most": grouped(fleet.capacity)},
-        ),
-        (gettext("Polls"), rate(sum(node.rate("polls") for node in live)), gettext("a second")),
-        (
-            gettext("Events"),
-            rate(sum(node.rate("delivered") for node in live)),
-            gettext("delivered a second"),
-        ),
-        (
-            gettext("Delivery"),
-            delay(median),
-            gettext("median; 95 %% within %(most)s") % {"most": delay(most)},
-        ),
-        (gettext("Refused"), grouped(fleet.refused), minutes),
-        (gettext("Gaps"), grouped(fleet.lost), gettext("told to readers in the last 5 minutes")),
-    ]
-
-
-def reasons(nodes: Iterable[NodeView], name: str) -> list[tuple[str, str, int]]:
-    """Return (reason, count, number) of ``refused`` or ``farewells``, since the processes began."""
-    known, words = {
-        "refused": (list(map(str, Refusal)), refusal_reason),
-        "farewells": (list(map(str, Farewell)), farewell),
-        "ended": ([], cause),
-    }[name]
-    total: Counter[str] = Counter(dict.fromkeys(known, 0))
-    for node in nodes:
-        total.update(counts(node.figures.get(name)))
-    rows = [(words(reason), grouped(count), count) for reason, count in total.items()]
-    return rows if name != "ended" else sorted(rows, key=lambda row: -row[2])
-
-
-def figures(node: NodeView) -> list[tuple[str, str]]:
-    """Return all that a process tells of itself, since it began."""
-    told = node.figures
-    sockets = counts(told.get("sockets"))
-    rows = [
-        (gettext("Server"), node.server),
-        (gettext("Host and process"), f"{node.host}, {node.pid}"),
-        (gettext("Running for"), duration(node.up_seconds)),
-        (gettext("Streams open"), grouped(sockets.get("open"))),
-        (gettext("Asked to leave"), grouped(sockets.get("leaving"))),
-        (gettext("Their goodbye is waited for"), grouped(sockets.get("asked"))),
-        (gettext("Over, not yet read to the end"), grouped(sockets.get("flushing"))),
-        (gettext("Kept for the client's next poll"), grouped(sockets.get("kept"))),
-        (gettext("Most open at once"), grouped(told.get("most"))),
-        (gettext("Streams opened"), grouped(told.get("admitted"))),
-        (gettext("With a cursor (reconnects)"), grouped(told.get("reconnects"))),
-        (gettext("Published here"), grouped(told.get("published"))),
-        (gettext("Delivered"), grouped(told.get("delivered"))),
-        (gettext("Bytes sent"), size(told.get("bytes"))),
-        (gettext("Delivery latency, median"), _quantile(told.get("latency"), DELAYS)),
-        (gettext("Until the first byte, median"), _quantile(told.get("first"), DELAYS)),
-        (gettext("Age of a stream at its end, median"), _quantile(told.get("age"), AGES)),
-        (gettext("Wakes that were not sent"), grouped(told.get("wakes_missed"))),
-        (gettext("Paused by the garbage collector"), delay(number(told.get("pause_seconds")))),
-    ]
-    rows += [
-        (gettext("Gaps: %(reason)s") % {"reason": name}, grouped(count))
-        for name, count in counts(told.get("gaps")).items()
-    ]
-    rows += [
-        (gettext("Replays from: %(source)s") % {"source": name}, grouped(count))
-        for name, count in counts(told.get("replays")).items()
-    ]
-    return rows
-
-
-def _quantile(told: Any, bounds: Sequence[float]) -> str:
-    values = told.get("counts") if isinstance(told, Mapping) else None
-    if not isinstance(values, list) or not all(isinstance(each, int) for each in values):
-        return NONE
-    return delay(quantile(0.5, bounds, values))

@@ -36,7 +36,7 @@ Listed = tuple[NodeView, SocketView]
 COLUMNS: Mapping[str, tuple[Any, Callable[[Listed], Any]]] = {
     "behind": (_("Behind"), lambda row: row[1].behind),
     "channel": (_("Channel"), lambda row: row[1].channels),
-    "node": (_("Process"), lambda row: row[0].name),
+    "node": (_("Node"), lambda row: row[0].name),
     "age": (_("Open for"), lambda row: row[1].age),
     "events": (_("Events"), lambda row: row[1].events),
     "bytes": (_("Bytes"), lambda row: row[1].bytes),
@@ -96,12 +96,14 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketPage:
-    """A page of them. *found* match of *listed*, of *total* that there are; *age* of the oldest list."""
+    """A page of them. *found* match of *listed*, of *total* that there are; *silent*: how many of
+    those found are of nodes that have fallen silent; *age*: of the oldest list."""
 
     rows: Sequence[Listed]
     found: int
     listed: int
     total: int
+    silent: int
     age: float | None
     page: int
     pages: int
@@ -132,6 +134,7 @@ def select(fleet: Fleet, wishes: Wishes) -> SocketPage:
         total=sum(
             max(node.listed_total, len(node.listed)) for node in fleet.nodes if node.state != "stopped"
         ),
+        silent=sum(not node.is_live for node, _socket in chosen),
         age=max((node.listed_age for node in fleet.live if node.listed_age is not None), default=None),
         page=page,
         pages=pages,

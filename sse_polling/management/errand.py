@@ -121,7 +121,8 @@ class Errand:
     def progress(self) -> str:
         """Return what is left where."""
         told = [f"{self._label(node)}: {self._left(node)}" for node in self._pending]
-        drains = [drain for node in self._pending if (drain := progress_of(node)) is not None]
+        draining = self._pending if self._kind == Order.Kind.DRAIN else ()
+        drains = [drain for node in draining if (drain := progress_of(node)) is not None]
         more = f"; about {duration(max(1.0, *(each.estimate for each in drains)))}" if drains else ""
         return f"{_listed(told)}{more}."
 

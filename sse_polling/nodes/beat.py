@@ -17,7 +17,7 @@ from typing import Any
 from .. import history, hub
 from ..conf import get_config
 from ..connections import registry
-from ..database import ERRORS, run_writing, run_writing_later
+from ..database import ERRORS, run_aside, run_aside_later
 from ..draining import SIGNAL, draining
 from ..history import NewEvent
 from ..lifecycle import node
@@ -134,19 +134,20 @@ class Beat:
         if tidies:
             self._tidied = now
         before, watches = self._watched, self._watches()
-        told = await run_writing(
-            self._write, values, listing, watches=watches, tidies=tidies, ends=self._ends
-        )
-        self._watched, node.elsewhere, orders = told
+        told = await run_aside(self._write, values, listing, watches=watches, tidies=tidies, ends=self._ends)
+        tells, self._watched, node.elsewhere, orders = told
         if watches and self._watched and not before:
             sender.post({"look": True})  # only now do the others find that somebody looks
         for order, late in orders:
             if order.pk not in self._results:  # else it was carried out, and that could not be written
                 self._results[order.pk] = obey(order, node, draining, late=late)
         if self._results:
-            await run_writing(rows.fulfil, list(self._results.items()))
+            await run_aside(rows.fulfil, list(self._results.items()))
             self._results.clear()
             self.look()
+        if tells:
+            text = json.dumps({"node": self.name, "state": values["state"]})
+            await run_aside(store, [NewEvent(channel=LIVE_CHANNEL, event="fleet", data=text)])
 
     def _write(
         self,
@@ -156,17 +157,16 @@ class Beat:
         watches: bool,
         tidies: bool,
         ends: bool,
-    ) -> tuple[bool, bool, list[Any]]:
+    ) -> tuple[bool, bool, bool, list[Any]]:
         rows.write(self._identity(), values, ends=ends)
         if listing is not None:
             rows.write_sockets(self.name, *listing)
         if tidies:
             rows.tidy()
-        if watches and history.lease(rows.WATCH, self.name, WATCHED_SECONDS):
-            # Whoever has the lease tells all who look, for all processes.
-            text = json.dumps({"node": self.name, "state": values["state"]})
-            store([NewEvent(channel=LIVE_CHANNEL, event="fleet", data=text)])
-        return rows.is_watched(), node.draining and rows.others(self.name), rows.orders(self.name)
+        # Whoever has the lease tells all who look, for all processes.
+        tells = watches and history.lease(rows.WATCH, self.name, WATCHED_SECONDS)
+        # Known before it is needed: who is refused in a drain's first moment is told when to come back by it.
+        return tells, rows.is_watched(), rows.others(self.name), rows.orders(self.name)
 
     @property
     def _ends(self) -> bool:
@@ -188,7 +188,7 @@ class Beat:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Say good-bye when a server ends its loop: the pool's thread is waited for at exit."""
         if task.cancelled() and self._task is task:
-            run_writing_later(rows.stop, self.name)
+            run_aside_later(rows.stop, self.name)
 
 
 def _server() -> str:

@@ -30,6 +30,7 @@ SILENT_SECONDS = 15.0  # a process that has said nothing for so long is silent
 LATE_SECONDS = 60.0  # an order that nobody has taken up for so long is not carried out any more
 STOPPED_SECONDS = 60.0  # a process that has said that it ends is shown for so long
 DEAD_SECONDS = 600.0  # and one that has not
+DONE_SECONDS = 86_400.0  # an order that was carried out is shown for so long at most
 TIDIED = 500  # rows at a time
 WATCH = "sse_polling.live"
 
@@ -92,12 +93,13 @@ def is_watched() -> bool:
 
 
 def tidy() -> int:
-    """Delete the rows of dead processes, some at a time; return how many those were."""
+    """Delete the rows of dead processes, some at a time, and orders long done; return how many processes."""
     stopped = Q(stopped__lt=Now() - timedelta(seconds=STOPPED_SECONDS))
     dead = Q(seen__lt=Now() - timedelta(seconds=DEAD_SECONDS))
     using = alias()
     with transaction.atomic(using=using):
         doomed = list(Node.objects.using(using).filter(stopped | dead).values_list("pk", flat=True)[:TIDIED])
+        Order.objects.using(using).filter(done__lt=Now() - timedelta(seconds=DONE_SECONDS)).delete()
         if doomed:
             Node.objects.using(using).filter(pk__in=doomed).delete()
     return len(doomed)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.formats import number_format
 from django.utils.text import get_text_list
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from ..lifecycle import Farewell, Refusal
@@ -32,6 +32,7 @@ __all__ = [
 Words = dict[str, Any]  # enums of texts, and lazy ones
 
 MOST_NAMED = 3  # nodes in one clause
+DAYS_FROM_SECONDS = 36 * 3600  # a time is told in days
 
 _STATES: Words = {
     "serving": _("serving"),
@@ -59,7 +60,7 @@ _CAUSES: Words = {
     Cause.PUBLISHER: _("the publisher ended it"),
     Cause.END: _("the channel is finished"),
     Cause.BUDGET: _("made room, by the budget"),
-    Cause.DRAIN: _("drained"),
+    Cause.DRAIN: pgettext_lazy("why a stream ended", "drained"),
     Cause.DATABASE: _("the database was away"),
     Cause.FAILED: _("an error"),
     Cause.GONE: _("the client went"),
@@ -242,9 +243,9 @@ def duration(seconds: float) -> str:
         return gettext("%(number)s s") % {"number": _grouped(max(0, round(seconds)))}
     if seconds < 90 * 60:
         return gettext("%(number)s min") % {"number": _grouped(round(seconds / 60))}
-    if seconds < 36 * 3600:
+    if seconds < DAYS_FROM_SECONDS:
         return gettext("%(number)s h") % {"number": _grouped(round(seconds / 3600))}
-    days = round(seconds / 86_400)
+    days = _days(seconds)
     return ngettext("%(number)s day", "%(number)s days", days) % {"number": _grouped(days)}
 
 
@@ -252,7 +253,15 @@ def ago(seconds: float) -> str:
     """Return how long ago something was."""
     if seconds < 1:
         return gettext("just now")
+    if seconds >= DAYS_FROM_SECONDS:
+        # Whole: some languages decline the day that is ago, and not the units' signs.
+        days = _days(seconds)
+        return ngettext("%(number)s day ago", "%(number)s days ago", days) % {"number": _grouped(days)}
     return gettext("%(time)s ago") % {"time": duration(seconds)}
+
+
+def _days(seconds: float) -> int:
+    return round(seconds / 86_400)
 
 
 def _grouped(number: int) -> str:

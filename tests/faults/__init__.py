@@ -16,6 +16,11 @@ strikes and heals. Then the channels are finished, every client reads until it w
     make faults FORM=full LAYER=core REPEAT=3     # as long as it gets
     make soak MINUTES=10                          # mixed load, a random fault every 20 s
 
+A rolling restart (``rolling.py``) replaces one process after the other while 500 clients read, 20 of them a
+real browser's: by SIGTERM alone, after ``sse_drain``, and with clients that ack, close or do neither. Beside
+the transcripts it judges how each response ends, as nginx's clients and the processes' own see it, and
+whether processes know how their clients went.
+
 A repeat has other channels, readers and moments. SSE_POLLING_FAULT_REPORT names a file that takes a JSON
 line for each trial: recovery times, latencies, the longest publish. `make test` runs the quick ones.
 
@@ -29,4 +34,7 @@ does it again), Redis was killed for a second, and this is what was reported:
   over an event that was not sent
 - nobody supervises the receiving task: "not every server hears of the layer again"; every event still
   came, since heads are compared with the database
+- a rolling restart without a drain: "cut off after b'…'" from the clients of daphne
+- a drain whose last words name the stream's first id: "a:7 after 12", events repeated
+- acks that stay in the process that took them: none of those that were asked has acked
 """

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import redis as redis_client
 
+from project.programs.front import Front
 from project.programs.ports import HOST
 from project.programs.postgres import Postgres
 from project.programs.process import Process, ProcessFailed
@@ -19,21 +20,25 @@ from tests.harness.site import Layer, Site
 
 from .publishers import Publisher
 from .store import Store
-from .streams import SOAKING, STREAMS
+from .streams import ROLLING, SOAKING, STREAMS
 
-__all__ = ["Fleet", "Where", "embedded", "full", "mixed", "proxied"]
+__all__ = ["FRONTS", "Fleet", "Where", "embedded", "full", "mixed", "proxied", "rolling"]
 
 Where = Literal["fleet", "embedded", "proxied"]
 
-#: As a deployment does: a process that was told to stop does not wait for its streams for ever.
-_ARGUMENTS: dict[Kind, list[str]] = {
-    "daphne": ["--access-log", "/dev/null"],
-    "uvicorn": ["--no-access-log", "--timeout-graceful-shutdown", "1"],
-}
+#: The addresses of the nginx in front of a fleet: a browser opens six sockets to each.
+FRONTS = [f"127.0.0.{number}" for number in range(1, 5)]
+
+
+def _arguments(kind: Kind, graceful_seconds: int) -> list[str]:
+    if kind == "daphne":
+        return ["--access-log", "/dev/null"]
+    # As a deployment does: a process that was told to stop does not wait for its streams for ever.
+    return ["--no-access-log", "--timeout-graceful-shutdown", str(graceful_seconds)]
 
 
 class Fleet:
-    """The processes of one site. Use :func:`full`, :func:`embedded`, :func:`proxied` or :func:`mixed`.
+    """The processes of one site. Use :func:`full`, :func:`embedded`, :func:`rolling` and so on.
 
     *servers* and *publishers* may be of several sites, which differ in how they reach what they share.
     """
@@ -46,13 +51,22 @@ class Fleet:
         redis: Redis | None = None,
         postgres: Postgres | None = None,
         app: str = "tests.asgi:application",
+        graceful_seconds: int = 1,
     ) -> None:
         self.redis = redis
         self.postgres = postgres
+        #: The nginx before the servers, where there is one.
+        self.front: Front | None = None
         self.redis_proxy: Proxy | None = None
         self.postgres_proxy: Proxy | None = None
         self.servers = [
-            AsgiServer(site, kind=kind, app=app, arguments=_ARGUMENTS[kind], name=f"{kind}-{index}")
+            AsgiServer(
+                site,
+                kind=kind,
+                app=app,
+                arguments=_arguments(kind, graceful_seconds),
+                name=f"{kind}-{index}",
+            )
             for index, (kind, site) in enumerate(servers)
         ]
         #: Servers that a fault may end.
@@ -206,6 +220,35 @@ def mixed(directory: Path, *, layer: Layer) -> Fleet:
     fleet.mortal = [fleet.servers[1], fleet.servers[3]]
     fleet.own(redis.kill, postgres.remove)
     _own_proxies(fleet, proxies)
+    return fleet.start()
+
+
+def rolling(
+    directory: Path,
+    kinds: Sequence[Kind],
+    *,
+    layer: Layer,
+    on_postgres: bool,
+    app: str = "tests.asgi:application",
+    env: Mapping[str, str] | None = None,
+) -> Fleet:
+    """Start servers of these kinds that may take their time to stop, behind nginx."""
+    redis = Redis(directory).start()
+    postgres = Postgres(directory).start() if on_postgres else None
+    site = Site(
+        directory,
+        database=postgres.create("rolling") if postgres is not None else None,
+        redis=redis,
+        layer=layer,
+        sse_polling=ROLLING,
+        django={"ALLOWED_HOSTS": FRONTS},
+        env=env,
+    )
+    fleet = Fleet([(kind, site) for kind in kinds], [site, site], redis=redis, app=app, graceful_seconds=60)
+    fleet.own(redis.kill, *([postgres.remove] if postgres is not None else []))
+    fleet.front = Front(directory, [server.port for server in fleet.servers], hosts=FRONTS)
+    fleet.own(fleet.front.kill)
+    fleet.front.start()
     return fleet.start()
 
 

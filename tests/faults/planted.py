@@ -16,7 +16,7 @@ _planted = ExitStack()
 
 def plant_here() -> None:
     """Let this process have the bug that its environment names, if any. After ``django.setup()``."""
-    from sse_polling import stream, supervisor
+    from sse_polling import acks, shutdown, stream, supervisor
     from sse_polling.history import appending, locking
     from tests.property.planted import PLANTED, edited
 
@@ -37,6 +37,19 @@ def plant_here() -> None:
         "nobody supervises the receiving task": [
             (supervisor, "_forever", "while True:", "for _ in range(1):")
         ],
+        "no drain before the end": [
+            (shutdown, "listen", "loop = asyncio.get_running_loop()", "return"),
+        ],
+        "a drain takes its clients back": [
+            (
+                stream.Stream,
+                "_closing",
+                'wire.close("pool_draining") + last',
+                'b"id: %b\\n" % self.opened_at.encode() + wire.close("pool_draining") + last',
+            ),
+            (stream.Stream, "run", "priming = ", "self.opened_at = self.cursor\n        priming = "),
+        ],
+        "acks reach no other process": [(acks, "ack", "sender.post(", "(lambda told: None)(")],
     }
     if name := os.environ.get(PLANTED_BUG):
         _planted.enter_context(edited(bugs[name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -49,6 +50,15 @@ class Store:
         marks = ", ".join(["%s"] * len(channels))
         found = self._query(f"SELECT name, head FROM sse_polling_channel WHERE name IN ({marks})", channels)
         return dict.fromkeys(channels, 0) | dict(found)
+
+    def node(self, pid: int) -> tuple[str, str, bool, int, dict[str, Any]]:
+        """Return the name, state, whether it has said good-bye, sockets and figures of a server's row."""
+        [(name, state, stopped, sockets, figures)] = self._query(
+            "SELECT name, state, stopped, sockets, figures FROM sse_polling_node WHERE pid = %s", [pid]
+        )
+        if isinstance(figures, str):  # SQLite
+            figures = json.loads(figures)
+        return name, state, stopped is not None, sockets, figures
 
     @contextmanager
     def locked(self, channel: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BULK", "HELD", "SOAKING", "STREAMS"]
+__all__ = ["BULK", "HELD", "ROLLING", "SOAKING", "STREAMS"]
 
 #: A channel whose name ends so is held open for long bursts.
 HELD = ".held"
@@ -33,3 +33,16 @@ STREAMS: dict[str, Any] = {
 
 #: For many clients on a small machine: bursts that let them keep up.
 SOAKING: dict[str, Any] = {**STREAMS, "BURST": {**STREAMS["BURST"], "max_events": 100}}
+
+#: For processes that are told to stop: most clients have a stream open at any moment, and drains are short.
+ROLLING: dict[str, Any] = {
+    **STREAMS,
+    "BURST": {"max_events": 200, "hold_seconds": 6, "linger_seconds": 6, "max_seconds": 8},
+    "RETRY": {"base_ms": 300, "behind_ms": 20, "jitter": 0.5},
+    "HEARTBEAT_SECONDS": 1,
+    "CHANNELS": [],
+    "DRAIN": {"seconds": 30, "ack_seconds": 1.5, "spread_seconds": 0.5},
+    # What a process that drains tells who comes, unless it knows of others: a browser would wait so long.
+    "BREAKER": {"retry_after_seconds": 3},
+    "METRICS_TOKEN": "a token of tests",
+}

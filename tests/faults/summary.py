@@ -25,6 +25,8 @@ def summary(lines: Iterable[str]) -> str:
     trials: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
         trial = json.loads(line)
+        if "fault" not in trial:
+            continue  # a rolling restart's
         trials[trial["fault"], trial["where"], trial["layer"]].append(trial)
     heads = ("fault", "where, layer", "trials", "lasted", *COLUMNS.values())
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]

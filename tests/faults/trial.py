@@ -25,6 +25,7 @@ from .verdict import Verdict
 __all__ = ["BULK_EVENTS", "READERS", "Trial", "run", "trial_on"]
 
 T = TypeVar("T")
+AnyReader = TypeVar("AnyReader", bound=Reader)
 
 READERS = 50
 CHANNELS = 4
@@ -121,16 +122,14 @@ class Trial:
 
     def add_reader(self, name: str, channels: Sequence[str], **options: Any) -> Reader:
         """Let one more client read, from the beginning."""
-        reader = Reader(
-            name,
-            options.pop("servers", self.fleet.urls),
-            channels,
-            rng=Random(self.rng.randrange(2**32)),
-            keep=self.keep,
-            **options,
-        )
+        servers = options.pop("servers", self.fleet.urls)
+        rng = Random(self.rng.randrange(2**32))
+        return self.add(Reader(name, servers, channels, rng=rng, keep=self.keep, **options))
+
+    def add(self, reader: AnyReader) -> AnyReader:
+        """Let this client read."""
         self.readers.append(reader)
-        task = asyncio.create_task(reader.read(), name=name)
+        task = asyncio.create_task(reader.read(), name=reader.name)
         self._tasks[task] = reader
         return reader
 
@@ -243,7 +242,7 @@ class Trial:
 
     async def finish(self) -> None:
         """End every channel and wait until every reader was told so."""
-        await self.call(self.fleet.publishers[1].ask, "finish", channels=self.channels + self.bulk)
+        await self.call(self.fleet.publishers[-1].ask, "finish", channels=self.channels + self.bulk)
         await self.until(
             lambda: all(task.done() for task in self._tasks),
             seconds=END_SECONDS,

@@ -11,9 +11,10 @@ from .connection import Address, Connection
 from .eventsource import Message, parse
 from .http import Response, ResponseParser
 
-__all__ = ["Reading"]
+__all__ = ["FAREWELL", "Reading"]
 
-_FAREWELL = re.compile(rb"event: close\ndata: pool_draining\n\nretry: \d+\n\n\Z")
+#: The last bytes of a stream that was asked to leave.
+FAREWELL = re.compile(rb"event: close\ndata: pool_draining\n\nretry: \d+\n\n\Z")
 
 
 class Reading:
@@ -68,7 +69,7 @@ class Reading:
         body = response.body
         assert response.status == 200, response.status
         assert response.complete, f"cut off after {body[-100:]!r} and {response.partial!r}"
-        assert _FAREWELL.search(body), f"the last bytes are {body[-200:]!r}"
+        assert FAREWELL.search(body), f"the last bytes are {body[-200:]!r}"
         assert_clean_chunks(response)
 
     def close(self) -> None:

@@ -47,9 +47,8 @@ def test_it_lies_within_the_bucket_of_the_value_that_has_that_rank(seen: list[fl
     assert found is not None
     rank = share * len(seen)
     exact = next(value for number, value in enumerate(sorted(seen), 1) if number >= rank - 1e-9)
-    bounds = [0.0, *DELAYS, float("inf")]
-    low = max(bound for bound in bounds if bound < exact or bound == 0)
-    high = min(bound for bound in bounds if bound >= exact)
+    low = max((bound for bound in DELAYS if bound < exact), default=0.0)
+    high = min((bound for bound in DELAYS if bound >= exact), default=float("inf"))
     if high == float("inf"):
         assert found == DELAYS[-1]
     else:

@@ -60,6 +60,7 @@ class Command(BaseCommand):
         rows = [
             ("Demo", f"{address}/"),
             ("Admin", f"{address}{reverse('admin:index')}"),
+            ("Sockets", f"{address}{reverse('admin:sse_polling_node_changelist')}"),
             ("Login", login),
             ("A stream", f"curl -N {address}{reverse('sse_polling:stream', args=['machine'])}"),
             ("A crowd", "make crowd N=1000" if port == 8000 else f"manage.py crowd --url {address}"),

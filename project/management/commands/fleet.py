@@ -83,10 +83,11 @@ class Command(BaseCommand):
         rows = [
             ("Demo", f"{fleet.url}/"),
             ("Admin", f"{fleet.url}{reverse('admin:index')}"),
+            ("Sockets", f"{fleet.url}{reverse('admin:sse_polling_node_changelist')}"),
             ("Login", fleet.login),
             ("A stream", f"curl -Ni {fleet.url}{reverse('sse_polling:stream', args=['machine'])}"),
             ("A crowd", f"{wrapper} crowd --clients 1000 --url {fleet.url}"),
-            ("Commands", f"{wrapper} sse_publish log README.md"),
+            ("Commands", f"{wrapper} sse_publish log README.md; {wrapper} sse_status --watch"),
         ]
         self.stdout.write("")
         for name, value in rows:

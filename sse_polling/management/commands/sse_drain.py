@@ -6,6 +6,7 @@ import time
 from argparse import ArgumentTypeError
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...conf import get_config
@@ -30,6 +31,8 @@ class Command(BaseCommand):
         "Ends with 0 when no socket is left, 1 when time ran out, 2 when there is no such process."
     )
 
+    requires_system_checks = ()  # their warnings are not what a deploy's log is for
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--all", action="store_true", help="every process that is known")
         parser.add_argument(
@@ -52,7 +55,10 @@ class Command(BaseCommand):
         if options["all"] == bool(names):
             raise CommandError("Say which processes: either --all or --node NAME.", returncode=USAGE)
         given: float | None = options["wait"]
-        seconds = get_config().drain.seconds + MORE_SECONDS if given is None else given
+        try:
+            seconds = get_config().drain.seconds + MORE_SECONDS if given is None else given
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from None
         kind = Order.Kind.RESUME if options["resume"] else Order.Kind.DRAIN
         try:
             errand = Errand(kind, choose(read_fleet(), names))
@@ -88,7 +94,7 @@ class Command(BaseCommand):
             if now - began >= seconds:
                 errand.give_up(seconds)
                 return
-            if text != last and (not last or now - said >= every):
+            if text != last and now - said >= (every if last else SAY_SECONDS):
                 self._say(text)
                 said, last = now, text
             let_go()

@@ -37,6 +37,8 @@ class Command(BaseCommand):
         "tell. A process refreshes its row every 5 seconds, every second while it drains."
     )
 
+    requires_system_checks = ()  # their warnings do not belong into a watch
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--json",
