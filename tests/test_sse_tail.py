@@ -40,8 +40,9 @@ def test_a_finished_channel_is_printed_to_its_end() -> None:
     sse_polling.publish("log", "one\ntwo")
     sse_polling.publish("log", {"n": 1}, event="figure")
     sse_polling.publish("log", "")
+    sse_polling.publish("log", "three\n")
     sse_polling.finish("log", {"status": "passed"})
-    expected = 'one\ntwo\nfigure: {"n":1}\n\nend: {"status":"passed"}\n'
+    expected = 'one\ntwo\nfigure: {"n":1}\n\nthree\n\nend: {"status":"passed"}\n'
     assert tail("log", "--last-event-id", "earliest") == (expected, "")
     assert tail("log") == ('end: {"status":"passed"}\n', "")  # from now on: of a finished one its end
 
@@ -130,7 +131,7 @@ def test_an_address_as_json() -> None:
         (["log", "--header", "A: b"], "--header is for a URL"),
         (["log", "--header", "nonsense"], "'nonsense' is not a header; expected 'Name: value'"),
         (["ftp://127.0.0.1/"], r"cannot be asked: .*'ftp://'"),
-        (["http://["], "cannot be asked"),
+        (["http://127.0.0.1:x/"], "cannot be asked: Invalid port"),
         (["http://127.0.0.1/", "--last-event-id", "a\nb"], "Not an id that a header can carry"),
     ],
 )

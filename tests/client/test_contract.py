@@ -164,11 +164,13 @@ def test_a_cursor_to_begin_with(read: Reader) -> None:
         assert server.cursors == ["4"]
 
 
-def test_at_least_once_over_crashes_and_exactly_once_with_the_id_stored_beside() -> None:
+def test_at_least_once_over_crashes_and_exactly_once_with_the_id_stored_beside(
+    blocking: httpx.Client,
+) -> None:
     saved, seen, stored = [""], [], dict[str, str]()
     with Scripted([resumed] * 20) as server:
         for crash_at in ["2", "2", "4", "5", None]:
-            for event in iter_events(server.url, saved[-1], commit=saved.append):
+            for event in iter_events(server.url, saved[-1], client=blocking, commit=saved.append):
                 seen.append(event.id)
                 stored[event.id] = event.data
                 if event.id == crash_at:
@@ -177,7 +179,7 @@ def test_at_least_once_over_crashes_and_exactly_once_with_the_id_stored_beside()
         assert seen == ["1", "2", "2", "2", "3", "4", "4", "5", "5", "6"]
         log: list[tuple[str, str]] = []
         for crash_at in ["2", "2", "4", "5", None]:
-            for event in iter_events(server.url, log[-1][0] if log else None):
+            for event in iter_events(server.url, log[-1][0] if log else None, client=blocking):
                 log.append((event.id, event.data))  # both in one transaction
                 if event.id == crash_at:
                     break

@@ -150,6 +150,7 @@ def test_an_event_split_anywhere_is_the_same(size: int) -> None:
     chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
     assert blocks(*chunks) == blocks(stream)
     assert [each.data for each in blocks(stream)] == ["a", "b", ""]
+    assert said(b"data: a\r", b"", b"\ndata: b\n\n") == [("message", "a\nb", "")]
 
 
 LINES = ["id: 1", "id:2", "id", "id: \0", "data", "data:", "data: x", "data:  y", "event: e", "event", ":c"]

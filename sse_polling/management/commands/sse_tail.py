@@ -18,7 +18,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...conf import get_config
 from ...connections import Connection, Registry
-from ...database import ERRORS
+from ...database import ERRORS, shutdown
 from ...exceptions import SSEPollingError
 from ...hub import Hub
 from ...lifecycle import Node
@@ -75,7 +75,10 @@ class Command(BaseCommand):
             elif options["header"]:
                 raise CommandError("--header is for a URL; a channel is read from the database.")
             else:
-                asyncio.run(self._read_channel(source, options["last_event_id"]))
+                try:
+                    asyncio.run(self._read_channel(source, options["last_event_id"]))
+                finally:
+                    shutdown()
         except SSEPollingError as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
@@ -109,7 +112,7 @@ class Command(BaseCommand):
                 found = False
                 async for frame in _burst(hub, channel, cursor):
                     cursor = frame.get("id") or frame.get("last_event_id") or cursor
-                    if "data" in frame:
+                    if "id" in frame:
                         found = True
                         self._show(frame)
                     if frame.get("end"):
@@ -130,7 +133,7 @@ class Command(BaseCommand):
             text = f"{event['event']}: {event['data']}"
         if self.stdout.isatty():
             text = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-        self.stdout.write(text)
+        self.stdout.write(f"{text}\n", ending="")  # also after a line end of its own
         self.stdout.flush()
 
     def _wait(self, error: Exception, seconds: float) -> None:
