@@ -11,7 +11,7 @@ import pytest
 from django.test import AsyncRequestFactory, Client
 from django.urls import reverse
 
-from sse_polling import acks, mount, views, wake
+from sse_polling import acks, serving, views, wake
 from sse_polling.acks import InvalidAck, ack
 from sse_polling.asgi import SSEPolling
 from sse_polling.connections import Connection, registry
@@ -171,13 +171,13 @@ async def test_an_endless_body_is_read_no_further_than_an_ack_can_be() -> None:
 
 
 async def test_a_body_that_does_not_come_is_waited_for_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mount.ACK_SECONDS <= 10
-    monkeypatch.setattr(mount, "ACK_SECONDS", 0.05)
+    assert serving.ACK_SECONDS <= 10
+    monkeypatch.setattr(serving, "ACK_SECONDS", 0.05)
 
     async def never() -> Any:
         await asyncio.Event().wait()
 
-    answered = await mount._take({"method": "POST"}, never)
+    answered = await serving.take_ack({"method": "POST"}, never, never)
     assert answered.status == 400
     assert b"within 0.05 s" in answered.body
 
@@ -186,7 +186,7 @@ async def test_a_client_that_goes_in_mid_body_is_no_error() -> None:
     async def gone() -> Any:
         return {"type": "http.disconnect"}
 
-    assert (await mount._take({"method": "POST"}, gone)).status == 400
+    assert (await serving.take_ack({"method": "POST"}, gone, gone)).status == 400
 
 
 # Through Django
