@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Request", "Say", "Scripted", "answer", "chunked", "stream"]
+__all__ = ["GONE", "Request", "Say", "Scripted", "answer", "chunked", "stream"]
 
 HOST = "127.0.0.1"
 GONE = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
