@@ -40,13 +40,14 @@ def resumed(request: Request) -> Say:
     return Say(burst(request.cursor))
 
 
-@pytest.mark.parametrize("how", ["fin", "rst"])
-def test_cut_at_every_byte_the_transcript_is_the_same(read: Reader, how: Any) -> None:
+def test_cut_at_every_byte_the_transcript_is_the_same(read: Reader, request: pytest.FixtureRequest) -> None:
+    """By FIN and RST in turn; where the one twin meets the one, the other meets the other."""
+    turn = "async" in request.node.name
     whole = burst("")
 
     with Scripted([]) as server:
         for at in range(len(whole)):
-            server.script = iter([Say(whole[:at], end=how), resumed])
+            server.script = iter([Say(whole[:at], end="rst" if at % 2 == turn else "fin"), resumed])
             found = read(server.url)
             assert found.error is None, (at, found.error)
             assert found.data == [*TEXTS, "{}"], at
