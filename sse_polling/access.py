@@ -39,7 +39,7 @@ __all__ = [
 
 CACHE_SIZE = 10_000
 # What a client changes from one poll to the next without becoming another.
-VOLATILE_HEADERS = frozenset({"last-event-id"})
+VOLATILE_HEADERS = frozenset({"last-event-id", "sec-websocket-key"})
 VOLATILE_PARAMETERS = frozenset({"last_event_id", "channel"})  # the channels are told with their rules
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,16 +14,20 @@ from django.http.request import validate_host
 from django.utils.http import is_same_domain
 
 from .conf import get_config
-from .connections import Connection
+from .connections import SPEECHLESS, Connection
 from .door import answer, bad_request
 from .protocol.burst import Cause
 from .scopes import Receive, Scope, ScopeRequest, Send
+from .sending import Stalled
+from .serving import outlet_of
 from .stream import Stream
+from .transport import find_socket
 from .ways import Answer, Socket, words
 
 __all__ = ["consume"]
 
 OVER, GOING_AWAY, TRY_AGAIN_LATER = 1000, 1001, 1013
+TURNS = 4  # of the loop, in which a server closes a connection that it has refused
 MESSAGE_BYTES = 1_024  # of what a client may say, which is that it lets go
 
 
@@ -34,17 +39,23 @@ async def consume(names: list[str], scope: Scope, receive: Receive, send: Send) 
     """
     await receive()  # websocket.connect
     given = await _answer(names, scope, receive, send)
-    if given.status >= 400:
-        await _refuse(given, scope, send)
-        return
-    await send({"type": "websocket.accept"})
-    if given.stream is None:
-        await _say(given.body, send)
-        code: int | None = OVER if given.status == 204 else TRY_AGAIN_LATER
-    else:
-        code = await _serve(given.stream, receive, send)
-    if code is not None:
-        await send({"type": "websocket.close", "code": code})
+    try:
+        if given.status >= 400:
+            await _refuse(given, scope, send)
+            return
+        await send({"type": "websocket.accept"})
+        if given.stream is None:
+            await _say(given.body, send)
+            code: int | None = OVER if given.status == 204 else TRY_AGAIN_LATER
+        else:
+            code = await _serve(given.stream, scope, receive, send)
+        if code is not None:
+            await send({"type": "websocket.close", "code": code})
+    except OSError:
+        pass  # the client has gone, maybe before it was accepted
+    finally:
+        if given.stream is not None:
+            given.stream.close()
 
 
 async def _answer(names: list[str], scope: Scope, receive: Receive, send: Send) -> Answer:
@@ -88,30 +99,38 @@ async def _refuse(given: Answer, scope: Scope, send: Send) -> None:
     headers.append((b"content-length", b"%d" % len(given.body)))
     await send({"type": "websocket.http.response.start", "status": given.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": given.body})
+    for _ in range(TURNS):
+        # uvicorn takes a refusal for a handshake that was forgotten, and logs an error, until it has closed.
+        await asyncio.sleep(0)
 
 
-async def _serve(stream: Stream, receive: Receive, send: Send) -> int | None:
+async def _serve(stream: Stream, scope: Scope, receive: Receive, send: Send) -> int | None:
     """Send the burst, and return with which code to close; None if there is nobody any more."""
     connection = stream.connection
     listens = asyncio.get_running_loop().create_task(
         _listen(connection, receive), name="sse_polling-websocket"
     )
     listens.add_done_callback(lambda _: connection.leave(Cause.GONE))
+
+    async def frames(message: Mapping[str, Any]) -> None:
+        await _say(message["body"], send)
+
+    outlet = outlet_of(stream, find_socket(send, scope), frames, get_config())
     chunks = stream.run()
-    seconds = get_config().send.stall_seconds
     try:
         async for chunk in chunks:
-            async with asyncio.timeout(seconds):
-                await _say(chunk, send)
-    except TimeoutError:
-        stream.cause = Cause.STALLED
+            await outlet.write(chunk)
+        has_gone = connection.leaving in SPEECHLESS
+    except Stalled:
+        stream.cause, has_gone = Cause.STALLED, True
     except OSError:
-        stream.cause = Cause.GONE
+        stream.cause, has_gone = Cause.GONE, True
     finally:
         listens.cancel()
+        outlet.close()
         stream.close()
         await chunks.aclose()
-    if stream.cause in (Cause.GONE, Cause.STALLED) or connection.leaving == Cause.GONE:
+    if has_gone:
         return None
     return GOING_AWAY if stream.cause is Cause.DRAIN else OVER
 
@@ -132,7 +151,7 @@ async def _listen(connection: Connection, receive: Receive) -> None:
             continue
         try:
             told = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(told, dict) and told.get("ack") is True:
             connection.ack()

@@ -228,7 +228,7 @@ async def gather(given: Answer) -> Answer:
     if stream is None:
         return given
     said = b"".join([chunk async for chunk in stream.run()])
-    return Answer(given.status, given.headers, stream.whole(said))
+    return Answer(given.status, given.headers, stream.whole(said), connection=stream.connection)
 
 
 def acked(body: bytes) -> Answer:

@@ -19,7 +19,7 @@ from .stream import Stream
 from .transport import Socket, find_socket, longest_retry_ms
 from .ways import Answer, Poll, Streaming, Way
 
-__all__ = ["Asked", "poll", "serve", "stream", "take_ack", "watch_for_end"]
+__all__ = ["Asked", "outlet_of", "poll", "serve", "stream", "take_ack", "watch_for_end"]
 
 ACK_SECONDS = 10.0
 
@@ -47,6 +47,9 @@ async def serve(scope: Scope, receive: Receive, send: Send, asked: Asked) -> Non
     if given.stream is None:
         if given.status != 204:
             headers.append((b"content-length", b"%d" % len(given.body)))
+        if given.connection is not None:
+            await _send_whole(given, socket, send, headers, config)
+            return
         await send({"type": "http.response.start", "status": given.status, "headers": headers})
         await send({"type": "http.response.body", "body": given.body})
         return
@@ -72,15 +75,7 @@ async def _send_stream(
     headers: list[tuple[bytes, bytes]],
     config: Config,
 ) -> None:
-    stream.connection.abort_transport = socket.abort if socket.reachable else None
-    outlet = Outlet(
-        send,
-        socket,
-        config,
-        on_stalled=partial(stream.connection.leave, Cause.STALLED),
-        is_over=lambda: stream.is_due,
-        on_flush=lambda waits: (node.flushing.add if waits else node.flushing.discard)(stream.connection),
-    )
+    outlet = outlet_of(stream, socket, send, config)
     watch = watch_for_end(stream.connection, receive)
     chunks = stream.run()
     try:
@@ -100,6 +95,39 @@ async def _send_stream(
         outlet.close()
         stream.close()
         await chunks.aclose()
+
+
+def outlet_of(stream: Stream, socket: Socket, send: Send, config: Config) -> Outlet:
+    """Return what *stream* is written to, which can cut it from then on."""
+    connection = stream.connection
+    connection.abort_transport = socket.abort if socket.reachable else None
+    return Outlet(
+        send,
+        socket,
+        config,
+        on_stalled=partial(connection.leave, Cause.STALLED),
+        is_over=lambda: stream.is_due,
+        on_flush=partial(_flushes, connection),
+    )
+
+
+def _flushes(connection: Connection, waits: bool) -> None:
+    (node.flushing.add if waits else node.flushing.discard)(connection)
+
+
+async def _send_whole(
+    given: Answer, socket: Socket, send: Send, headers: list[tuple[bytes, bytes]], config: Config
+) -> None:
+    """Send an answer that a stream has made: up to a burst, which a client may read slowly, or not at all."""
+    on_flush = partial(_flushes, given.connection) if given.connection is not None else None
+    outlet = Outlet(send, socket, config, on_flush=on_flush)
+    try:
+        await outlet.send({"type": "http.response.start", "status": given.status, "headers": headers})
+        await outlet.write(given.body, last=True)
+    except (Stalled, OSError):
+        pass  # it will be back with the cursor that it had
+    finally:
+        outlet.close()
 
 
 async def stream(names: list[str], scope: Scope, receive: Receive, send: Send) -> Answer:

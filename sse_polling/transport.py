@@ -120,7 +120,8 @@ class _Twisted(_Kernel):
         return True
 
     def close_when_done(self) -> None:
-        self._channel.persistent = False  # daphne sends a Connection header, and does not heed it
+        if hasattr(self._channel, "persistent"):
+            self._channel.persistent = False  # daphne sends a Connection header, and does not heed it
 
     def keep_open(self, seconds: float) -> float:
         if not hasattr(self._channel, "_savedTimeOut"):
@@ -225,8 +226,10 @@ def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
     """Return the socket below *send*, which must be the server's own: a wrapper hides it."""
     if (scope or {}).get("http_version", "1.1") not in ("1.0", "1.1"):
         return Socket()  # an HTTP/2 socket carries others' streams as well
-    channel = getattr(send.args[0], "channel", None) if isinstance(send, partial) and send.args else None
-    if hasattr(channel, "persistent") and hasattr(getattr(channel, "transport", None), "abortConnection"):
+    channel = send.args[0] if isinstance(send, partial) and send.args else None
+    if (scope or {}).get("type") != "websocket":  # a WebSocket of daphne's has the transport itself
+        channel = getattr(channel, "channel", None)
+    if hasattr(getattr(channel, "transport", None), "abortConnection"):
         found = _Twisted(channel)
         return found if hasattr(found._tcp, "_tempDataLen") else Socket()
     cycle: Any = getattr(send, "__self__", None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .conf import Config
+from .connections import Connection
 from .protocol.encoding import Encoder, JsonAnswer, JsonLines, ServerSentEvents
 from .stream import Stream
 
@@ -17,12 +18,13 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(slots=True)
 class Answer:
-    """What to send: a body, or a stream whose ``run`` yields it."""
+    """What to send: a body, or a stream whose ``run`` yields it. *connection*: of the stream that made it."""
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     stream: Stream | None = None
+    connection: Connection | None = None
 
 
 class Way:
@@ -81,9 +83,10 @@ class Poll(Way):
         wait = query.get("wait")
         try:
             self.longest_wait = math.inf if wait is None else float(wait)
+            is_good = self.longest_wait >= 0 and (wait is None or math.isfinite(self.longest_wait))
         except ValueError:
-            self.longest_wait = math.nan
-        if not self.longest_wait >= 0:
+            is_good = False
+        if not is_good:
             raise ValueError(f"wait is a number of seconds, 0 or more; got {wait[:20]!r}.")
 
     def ended(self, identifier: str) -> Answer:
