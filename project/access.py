@@ -7,7 +7,7 @@ from django.http import HttpRequest
 
 __all__ = ["PUBLIC", "visitors"]
 
-PUBLIC = ("ask.*", "crowd", "crowd.stats", "log", "machine", "server")
+PUBLIC = ("ask.*", "crowd", "crowd.stats", "log", "machine", "server", "task.*", "tasks")
 
 
 def visitors(request: HttpRequest, channel: str) -> bool:
@@ -17,4 +17,4 @@ def visitors(request: HttpRequest, channel: str) -> bool:
     here whether `request.user` may see the very thing that the channel is named after:
     `return Build.objects.filter(pk=..., project__members=request.user).exists()`.
     """
-    return settings.DEBUG or channel in PUBLIC or channel.startswith("ask.")
+    return settings.DEBUG or channel in PUBLIC or channel.startswith(("ask.", "task."))

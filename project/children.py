@@ -15,7 +15,7 @@ from .keep import write_pid
 from .programs.ports import HOST, accepts
 from .programs.process import Process, ProcessFailed
 
-__all__ = ["Child", "Kind", "Server", "end_all"]
+__all__ = ["Child", "Kind", "Server", "Worker", "end_all"]
 
 Kind = Literal["daphne", "uvicorn"]
 
@@ -84,6 +84,23 @@ class Server(Child):
     def forget(self) -> None:
         """Delete the file with its id."""
         self._pid_file.unlink(missing_ok=True)
+
+
+class Worker(Child):
+    """One process that carries out background tasks; *url* is where its agents find the site."""
+
+    def __init__(
+        self,
+        name: str,
+        queue: str,
+        at_once: int,
+        environment: Mapping[str, str],
+        *,
+        url: str,
+        logs: Path | None = None,
+    ) -> None:
+        words = ["manage.py", "worker", "--queue", queue, "--at-once", str(at_once)]
+        super().__init__(name, words, {**environment, "TASK_SERVER_URL": url}, logs=logs)
 
 
 def end_all(processes: Sequence[Process], seconds: float) -> None:

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from django.conf import settings
 
-from .children import Child, Kind, Server, end_all
+from .children import Child, Kind, Server, Worker, end_all
 from .desk import end_agents
 from .peers import PEERS
 from .programs.finding import Program, find
@@ -64,6 +64,7 @@ class Fleet:
         self.front: Front | None = None
         self.servers: list[Server] = []
         self.machine: Child | None = None
+        self.workers: list[Worker] = []
         self.login = ""
         self.environment: dict[str, str] = {}
         self.wrapper = folder / WRAPPER
@@ -78,7 +79,7 @@ class Fleet:
     @property
     def processes(self) -> list[Process]:
         """Everything that is supervised, in the order of starting."""
-        named = [self.postgres, self.redis, *self.servers, self.front, self.machine]
+        named = [self.postgres, self.redis, *self.servers, self.front, self.machine, *self.workers]
         return [process for process in named if process is not None]
 
     def claim(self) -> None:
@@ -109,6 +110,7 @@ class Fleet:
                 and self._prepare()
                 and supervisor.start(*self._serving())
                 and supervisor.start(*self._fronts())
+                and supervisor.start(*self._working())
             )
         except ProcessFailed as failure:
             if supervisor.stopping:
@@ -123,8 +125,7 @@ class Fleet:
 
     def end(self) -> None:
         """End everything, last started first, each step within a bound."""
-        if self.machine:
-            end_all([self.machine], 5)
+        end_all([*([self.machine] if self.machine else []), *self.workers], 5)
         end_agents(self.folder)
         # nginx stays a little longer, so that the streams are ended by their servers and not cut.
         end_all(self.servers, STOP_SECONDS)
@@ -215,3 +216,12 @@ class Fleet:
         self.front = Front(self.folder, [server.port for server in self.servers], port=self.port)
         self.front.leashed = True
         return [self.front]
+
+    def _working(self) -> list[Process]:
+        """Make the workers, which need the address of all servers."""
+        places = [("worker-1", "agents", 2), ("worker-2", "agents", 2), ("reader", "readers", 4)]
+        self.workers = [
+            Worker(name, queue, at_once, self.environment, url=self.url, logs=self.folder)
+            for name, queue, at_once in places
+        ]
+        return [*self.workers]

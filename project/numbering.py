@@ -12,7 +12,7 @@ from sse_polling.models import Channel, Event
 
 __all__ = ["NUMBERED", "last_number"]
 
-NUMBERED = ("ask.", "crowd", "crowd.stats", "machine", "server")
+NUMBERED = ("ask.", "task.", "crowd", "crowd.stats", "machine", "server")
 
 
 def last_number(channel: str) -> int:

@@ -94,6 +94,16 @@ SSE_POLLING: dict[str, Any] = {
         # A whole `git log --stat` of a large project, to be read from its first line.
         ("log", {"RETENTION": {"max_events": 500_000, "max_age_seconds": None}}),
         ("ask.*", {"RETENTION": {"max_events": 200, "max_age_seconds": 7 * 86_400}}),
+        # A paragraph of a task is a burst, and whoever reads along comes back soon.
+        (
+            "task.*",
+            {
+                "PRESET": "live",
+                "RETRY": {"base_ms": 250},
+                "RETENTION": {"max_events": 500, "max_age_seconds": 7 * 86_400},
+            },
+        ),
+        ("tasks", {"PRESET": "live", "RETENTION": {"max_events": 1_000, "max_age_seconds": 86_400}}),
         # What the plots can show of the past: a few minutes of one event a second.
         ("machine", {"RETENTION": {"max_events": 600, "max_age_seconds": 3_600}}),
         ("server", {"RETENTION": {"max_events": 600, "max_age_seconds": 3_600}}),
@@ -101,6 +111,12 @@ SSE_POLLING: dict[str, Any] = {
         ("crowd", {"RETENTION": {"max_events": 3_600, "max_age_seconds": 3_600}}),
     ],
 }
+# Django's own framework reads this, and before Django 6.0 its backport does.
+TASKS = {"default": {"BACKEND": "project.tasks.backend.TableBackend", "QUEUES": ["agents", "readers"]}}
+# Between two steps, for people who read along; and where an agent that reads another finds the site.
+TASK_PACE_SECONDS = float(os.environ.get("TASK_PACE", "0.6"))
+TASK_SERVER_URL = os.environ.get("TASK_SERVER_URL", "http://127.0.0.1:8000")
+
 if _budget := os.environ.get("BUDGET"):
     if not _budget.isdecimal():
         raise ImproperlyConfigured(f"BUDGET is a number of sockets, such as 50; got {_budget!r}.")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from .views import ask, crowd, home, machine, read
+from .views import ask, crowd, home, machine, read, tasks
 
 urlpatterns = [
     path("", home.home, name="home"),
     path("ask/", ask.ask, name="ask"),
     path("ask/<slug:task>/", ask.task, name="task"),
+    path("tasks/", tasks.tasks, name="tasks"),
+    path("tasks/<slug:task>/", tasks.task, name="tasks-task"),
+    path("tasks/<slug:task>/cancel/", tasks.cancel, name="tasks-cancel"),
     path("machine/", machine.machine, name="machine"),
     path("crowd/", crowd.crowd, name="crowd"),
     path("crowd/preset/", crowd.preset, name="crowd-preset"),

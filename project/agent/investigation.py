@@ -69,7 +69,7 @@ class _Search:
             first = first or found
         order = sorted(self.files.items(), key=lambda pair: pair[1])
         counted = ", ".join(f"{text} ({count} files)" for text, count in order)
-        yield reasoning(f"From rare to common: {counted}. The rarer a word, the more it weighs.")
+        yield reasoning(f"From rare to common: {counted}. The rarer a word, the more it weighs.").ending()
 
     def choose(self) -> Generator[Step, None, Candidate | None]:
         """Rank every class and function by its names, then by what it says."""
@@ -94,7 +94,7 @@ class _Search:
         )
         if not ranked:
             return None
-        yield reasoning(self._why(ranked))
+        yield reasoning(self._why(ranked)).ending()
         return ranked[0]
 
     def _why(self, ranked: Sequence[Candidate]) -> str:
@@ -117,7 +117,7 @@ class _Search:
         yield Step(
             "result",
             {"where": passage.definition.where, "text": f"{passage.definition.qualname}: {said}"},
-        )
+        ).ending()
 
     def follow(self, passage: Passage) -> Generator[Step, None, Passage | None]:
         """Go one hop further: to a base class, or to the call that says most."""
@@ -126,19 +126,20 @@ class _Search:
             yield reasoning(
                 f"It calls nothing that leads further: {len(passage.calls)} calls, all of them "
                 "built in or defined in too many places."
-            )
+            ).ending()
             return None
         target, why = hop
         yield reasoning(why)
         yield action("grep", pattern=definition_of(target.name), files="django/**/*.py")
-        yield observed(self.library.grep(definition_of(target.name), limit=_SHOWN))
+        found = observed(self.library.grep(definition_of(target.name), limit=_SHOWN))
         further = read_passage(self.library, target)
+        yield found if further is not None else found.ending()
         if further is not None:
             yield action("open", path=target.path, lines=span(further))
             yield Step(
                 "observation",
                 {"text": further.signature, "excerpt": further.excerpt(limit=24)},
-            )
+            ).ending()
         return further
 
     def _hop(self, passage: Passage) -> tuple[Definition, str] | None:
@@ -194,9 +195,9 @@ class _Search:
                     callers.append(f"{user.qualname} ({hit.where})")
         others = [hit for hit in near if hit not in calls]
         uses = Found(tuple([*calls, *others][:_SHOWN]), everything.lines, everything.files)
-        yield observed(uses)
+        yield observed(uses) if callers else observed(uses).ending()
         if callers:
-            yield Step("result", f"{me.qualname} is called in {listed(callers[:3])}.")
+            yield Step("result", f"{me.qualname} is called in {listed(callers[:3])}.").ending()
         return uses, callers
 
     def answer(self, passage: Passage, further: Passage | None, uses: Found, callers: list[str]) -> Step:
@@ -232,4 +233,4 @@ class _Search:
                 "text": further.signature,
                 "doc": further.doc,
             }
-        return Step("final", content)
+        return Step("final", content, ends_paragraph=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,9 +58,13 @@ class Definition:
 
 @dataclass(frozen=True)
 class Library:
-    """Python files held in memory, by their path from the package's parent."""
+    """Python files held in memory, by their path from the package's parent.
+
+    *check* is called between two files or definitions of every search; what it raises ends the search.
+    """
 
     texts: Mapping[str, str]
+    check: Callable[[], None] = field(default=lambda: None, repr=False)
     _definitions: list[Definition] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -81,6 +85,7 @@ class Library:
         hits: list[Hit] = []
         lines = files = 0
         for path, text in self.texts.items():
+            self.check()
             if not path.startswith(only):
                 continue
             last = 0

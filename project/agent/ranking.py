@@ -46,11 +46,11 @@ def rank(library: Library, question: Question, weights: Mapping[str, float]) -> 
     Names, enclosing classes and paths are judged for every definition; the two
     dozen best are then read, and judged by use, docstring and body as well.
     """
-    roughly = [
-        (score, definition)
-        for definition in library.definitions()
-        if (score := _by_names(definition, question, weights)) > 0
-    ]
+    roughly = []
+    for definition in library.definitions():
+        library.check()
+        if (score := _by_names(definition, question, weights)) > 0:
+            roughly.append((score, definition))
     roughly.sort(key=lambda pair: (-pair[0], pair[1].path, pair[1].line))
     candidates = [
         _closely(passage, score + _central(library, definition), question, weights)
@@ -122,6 +122,7 @@ def _owned(owner: str, definition: Definition) -> bool:
 
 def _central(library: Library, definition: Definition) -> float:
     """Weigh how many files use the name, shared among those that bear it."""
+    library.check()
     files = sum(definition.name in text for text in library.texts.values())
     return _USED * math.log(1 + files / max(1, len(library.defined(definition.name))))
 

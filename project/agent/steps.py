@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 __all__ = ["Content", "Step", "StepType"]
@@ -18,7 +18,13 @@ class Step:
 
     type: StepType
     content: Content
+    ends_paragraph: bool = False
 
     def data(self, number: int) -> dict[str, object]:
         """Return the event's data; `number` is the producer's own count, from 1."""
-        return {"v": 1, "n": number, "type": self.type, "content": self.content}
+        data: dict[str, object] = {"v": 1, "n": number, "type": self.type, "content": self.content}
+        return {**data, "ends": True} if self.ends_paragraph else data
+
+    def ending(self) -> Step:
+        """Return this step as the last of its paragraph, where readers may be let go."""
+        return replace(self, ends_paragraph=True)

@@ -60,7 +60,8 @@ def observed(found: Found) -> Step:
 
 
 def no_answer(question: Question, why: str) -> Step:
-    return Step("final", {"question": question.text, "answer": f"I have no answer. {why}"})
+    content = {"question": question.text, "answer": f"I have no answer. {why}"}
+    return Step("final", content, ends_paragraph=True)
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -37,6 +37,6 @@ def read(request: HttpRequest, channel: str) -> HttpResponse:
         "channel": channel,
         "from_now": request.GET.get("since") == "now",
         "names": ",".join(sorted(names)),
-        "numbered": channel in NUMBERED or channel.startswith("ask."),
+        "numbered": channel in NUMBERED or channel.startswith(("ask.", "task.")),
     }
     return render(request, "demo/read.html", context)

@@ -35,6 +35,7 @@ from tests.harness.programs import require
 from tests.harness.site import ROOT
 
 PROGRAMS: list[Program] = ["initdb", "postgres", "redis-server", "nginx"]
+WORKERS = ["worker-1", "worker-2", "reader"]
 SERVERS = ["daphne-1", "daphne-2", "uvicorn-1", "uvicorn-2"]
 
 
@@ -148,7 +149,7 @@ def numbers(client: EventSourceClient) -> list[int]:
 
 def test_it_says_where_everything_is_and_each_process_is_its_own(fleet: Fleet) -> None:
     table = fleet.table()
-    assert list(table) == ["postgres", "redis", *SERVERS, "nginx", "machine"]
+    assert list(table) == ["postgres", "redis", *SERVERS, "nginx", "machine", *WORKERS]
     assert sorted(pid for pid, _port in table.values()) == sorted(fleet.children())
     assert f"{fleet.url}/\n" in fleet.log()
     assert f"admin / {(fleet.folder / 'admin-password').read_text().strip()}\n" in fleet.log()

@@ -18,7 +18,7 @@ def test_the_demo_says_where_it_is_and_leaves_nothing_behind(tmp_path: Path) -> 
     demo = Demo(tmp_path).start()
     children = demo.children()
     password = (demo.var / "admin-password").read_text().strip()
-    assert len(children) == 2
+    assert len(children) == 4  # the server, the machine's figures, and two workers
     assert demo.server_pid() in children
     assert f"{demo.url}/\n" in demo.log()
     assert f"admin / {password}" in demo.log()

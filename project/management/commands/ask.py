@@ -57,12 +57,10 @@ class Command(BaseCommand):
 
     def _publish(self, channel: str, number: int, step: Step) -> None:
         # The view has stored the first step under the same key, so the page begins with it.
-        # A result is a paragraph's end: let the streams hang up there.
+        # At a paragraph's end the streams may hang up.
         # A step that was stored although nobody said so is stored once all the same: it has a key.
         outlast(
-            lambda: publish(
-                channel, step.data(number), key=f"step-{number}", ends_burst=step.type == "result"
-            )
+            lambda: publish(channel, step.data(number), key=f"step-{number}", ends_burst=step.ends_paragraph)
         )
         self.stdout.write(f"{number:>3} {step.type}")
 

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
-from project.children import Child, Server, end_all
+from project.children import Child, Server, Worker, end_all
 from project.descriptors import allow_many_files
 from project.desk import end_agents
 from project.programs.ports import HOST, why_not
@@ -35,6 +35,11 @@ class Command(BaseCommand):
         environment = {SUPERVISOR: str(os.getpid())}
         server = Server("The server", "daphne", port, environment, pid_file=settings.VAR / "server.pid")
         machine = Child("manage.py machine", ["manage.py", "machine"], environment)
+        url = f"http://{HOST}:{port}"
+        workers = [
+            Worker("The worker", "agents", 4, environment, url=url),
+            Worker("The reading agents' worker", "readers", 4, environment, url=url),
+        ]
         supervisor = Supervisor(say=self.stdout.write, complain=self.stderr.write)
         supervisor.listen()
 
@@ -43,14 +48,14 @@ class Command(BaseCommand):
             supervisor.restart(server)
 
         try:
-            if supervisor.start(server, machine):
+            if supervisor.start(server, machine, *workers):
                 self._introduce(port, login)
                 supervisor.watch(restart=restart)
         except GivenUp as reason:
             raise CommandError(str(reason)) from None
         finally:
             self.stdout.write("Stopping: the streams that are open may take a moment.")
-            end_all([server, machine], STOP_SECONDS)
+            end_all([server, machine, *workers], STOP_SECONDS)
             end_agents(settings.VAR)
             server.forget()
             self.stdout.write("Stopped.")

@@ -69,7 +69,7 @@ class Command(BaseCommand):
                 self.stderr.write(note)
             if started:
                 self._introduce(fleet)
-                ours = [*fleet.servers, *([fleet.machine] if fleet.machine else [])]
+                ours = [*fleet.servers, *([fleet.machine] if fleet.machine else []), *fleet.workers]
                 logs |= {process.name: GrowingLog(process.log_path) for process in ours}
                 supervisor.watch(restart=restart, tick=tick)
         finally:
