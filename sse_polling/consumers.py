@@ -13,6 +13,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.http.request import validate_host
 from django.utils.http import is_same_domain
 
+from . import transport
 from .conf import get_config
 from .connections import SPEECHLESS, Connection
 from .door import answer, bad_request
@@ -43,13 +44,14 @@ async def consume(names: list[str], scope: Scope, receive: Receive, send: Send) 
         if given.status >= 400:
             await _refuse(given, scope, send)
             return
+        socket = find_socket(send, scope)
         await send({"type": "websocket.accept"})
         if given.stream is None:
             await _say(given.body, send)
             code: int | None = OVER if given.status == 204 else TRY_AGAIN_LATER
         else:
-            code = await _serve(given.stream, scope, receive, send)
-        if code is not None:
+            code = await _serve(given.stream, socket, receive, send)
+        if code is not None and not socket.close_websocket(code):
             await send({"type": "websocket.close", "code": code})
     except OSError:
         pass  # the client has gone, maybe before it was accepted
@@ -104,7 +106,7 @@ async def _refuse(given: Answer, scope: Scope, send: Send) -> None:
         await asyncio.sleep(0)
 
 
-async def _serve(stream: Stream, scope: Scope, receive: Receive, send: Send) -> int | None:
+async def _serve(stream: Stream, socket: transport.Socket, receive: Receive, send: Send) -> int | None:
     """Send the burst, and return with which code to close; None if there is nobody any more."""
     connection = stream.connection
     listens = asyncio.get_running_loop().create_task(
@@ -115,7 +117,7 @@ async def _serve(stream: Stream, scope: Scope, receive: Receive, send: Send) -> 
     async def frames(message: Mapping[str, Any]) -> None:
         await _say(message["body"], send)
 
-    outlet = outlet_of(stream, find_socket(send, scope), frames, get_config())
+    outlet = outlet_of(stream, socket, frames, get_config())
     chunks = stream.run()
     try:
         async for chunk in chunks:

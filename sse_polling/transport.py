@@ -56,6 +56,10 @@ class Socket:
         """Have the idle socket kept so long after this response; return the seconds that really hold."""
         return self.window
 
+    def close_websocket(self, _code: int) -> bool:
+        """Send a WebSocket's close frame where its ``send`` refuses that code; False where it does not."""
+        return False
+
     def probe(self, seconds: float) -> None:
         """Have the kernel find out within two times *seconds* that the peer has gone without a word."""
 
@@ -122,6 +126,13 @@ class _Twisted(_Kernel):
     def close_when_done(self) -> None:
         if hasattr(self._channel, "persistent"):
             self._channel.persistent = False  # daphne sends a Connection header, and does not heed it
+
+    def close_websocket(self, code: int) -> bool:
+        close = getattr(self._channel, "sendCloseFrame", None)
+        if close is None:
+            return False
+        close(code=code)  # autobahn's own `sendClose` takes no code of the protocol's, but 1000
+        return True
 
     def keep_open(self, seconds: float) -> float:
         if not hasattr(self._channel, "_savedTimeOut"):
