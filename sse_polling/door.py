@@ -7,7 +7,7 @@ import re
 import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
 from time import monotonic
 from typing import Any, Protocol
@@ -188,7 +188,8 @@ class _Asked:
                 node.registry.release(connection)
         if stream is None:
             return self.way.ended(self.cursor.text)
-        return Answer(200, [*self.way.headers, ("X-SSE-Stream", connection.id)], stream=stream)
+        headers = [*self.way.headers, ("X-SSE-Stream", connection.id)]
+        return Answer(200, headers, stream=stream, keeps=not self.hurried)
 
     def refused(self, why: Refusal) -> Answer:
         """Return a 503, or a stream that only says when to come back: a browser never returns from a 503.
@@ -228,7 +229,7 @@ async def gather(given: Answer) -> Answer:
     if stream is None:
         return given
     said = b"".join([chunk async for chunk in stream.run()])
-    return Answer(given.status, given.headers, stream.whole(said), connection=stream.connection)
+    return replace(given, body=stream.whole(said), stream=None, connection=stream.connection)
 
 
 def acked(body: bytes) -> Answer:

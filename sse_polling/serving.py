@@ -38,33 +38,39 @@ async def serve(scope: Scope, receive: Receive, send: Send, asked: Asked) -> Non
         socket.close_when_done()
         raise
     # Refusals close too: a crowd of those who are sent away would hold what they were refused.
-    keep = not config.close_socket and given.stream is not None and node.keeps(config)
+    burst = given.stream is not None or given.connection is not None
+    keep = burst and given.keeps and not config.close_socket and node.keeps(config)
     if not keep:
         socket.close_when_done()
     headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in given.headers]
     if not keep and scope.get("http_version", "1.1") in ("1.0", "1.1"):
         headers.append((b"connection", b"close"))
+    window = socket.keep_open(config.keep_alive_seconds) if keep else 0.0
     if given.stream is None:
         if given.status != 204:
             headers.append((b"content-length", b"%d" % len(given.body)))
         if given.connection is not None:
-            await _send_whole(given, socket, send, headers, config)
+            if await _send_whole(given, socket, send, headers, config) and keep:
+                _keep(socket, window)
             return
         await send({"type": "http.response.start", "status": given.status, "headers": headers})
         await send({"type": "http.response.body", "body": given.body})
         return
     if keep:
-        window = socket.keep_open(config.keep_alive_seconds)
         given.stream.longest_retry_ms = longest_retry_ms(window)
     try:
         await _send_stream(given.stream, socket, receive, send, headers, config)
     finally:
         given.stream.close()
         if keep and given.stream.cause not in (None, Cause.GONE, Cause.STALLED):
-            if socket.is_open is not None and socket.owner is not None:
-                node.kept.add(socket.owner, socket.is_open)
-            else:
-                node.kept.guess(window, owner=socket.owner)
+            _keep(socket, window)
+
+
+def _keep(socket: Socket, window: float) -> None:
+    if socket.is_open is not None and socket.owner is not None:
+        node.kept.add(socket.owner, socket.is_open)
+    else:
+        node.kept.guess(window, owner=socket.owner)
 
 
 async def _send_stream(
@@ -117,15 +123,19 @@ def _flushes(connection: Connection, waits: bool) -> None:
 
 async def _send_whole(
     given: Answer, socket: Socket, send: Send, headers: list[tuple[bytes, bytes]], config: Config
-) -> None:
-    """Send an answer that a stream has made: up to a burst, which a client may read slowly, or not at all."""
+) -> bool:
+    """Send an answer that a stream has made, and tell whether that went well.
+
+    It is up to a burst, which a client may read slowly, or not at all.
+    """
     on_flush = partial(_flushes, given.connection) if given.connection is not None else None
     outlet = Outlet(send, socket, config, on_flush=on_flush)
     try:
         await outlet.send({"type": "http.response.start", "status": given.status, "headers": headers})
         await outlet.write(given.body, last=True)
+        return True
     except (Stalled, OSError):
-        pass  # it will be back with the cursor that it had
+        return False  # the client will be back with the cursor that it had
     finally:
         outlet.close()
 

@@ -146,10 +146,10 @@ async def _respond(request: HttpRequest, names: list[str], kind: type[Way]) -> H
             # Under WSGI the body is gathered in another event loop than this view's: send what there is.
             return _plain(await gather(given))
         await give_thread_back()
-        if kind.is_answer:
-            return _plain(await gather(given), request)
         config = get_config()
-        keep = not config.close_socket and node.keeps(config)
+        keep = given.keeps and not config.close_socket and node.keeps(config)
+        if kind.is_answer:
+            return _plain(await gather(given), request, keep=keep)
         if keep:
             # Which server's socket this is, a view cannot see.
             given.stream.longest_retry_ms = longest_retry_ms(SHORTEST_WINDOW)
@@ -183,9 +183,12 @@ def _refuse_to_wait(wait: str) -> Answer | None:
     )
 
 
-def _plain(given: Answer, request: HttpRequest | None = None) -> HttpResponse:
+def _plain(given: Answer, request: HttpRequest | None = None, *, keep: bool = False) -> HttpResponse:
     response = HttpResponse(given.body, status=given.status, headers=dict(given.headers))
-    _close_socket(request, response)
+    if keep:
+        node.kept.guess(SHORTEST_WINDOW)
+    else:
+        _close_socket(request, response)
     return response
 
 

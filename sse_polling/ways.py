@@ -18,13 +18,17 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(slots=True)
 class Answer:
-    """What to send: a body, or a stream whose ``run`` yields it. *connection*: of the stream that made it."""
+    """What to send: a body, or a stream whose ``run`` yields it. *connection*: of the stream that made it.
+
+    *keeps*: its socket may stay for the client's next request.
+    """
 
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     stream: Stream | None = None
     connection: Connection | None = None
+    keeps: bool = True
 
 
 class Way:
