@@ -113,6 +113,8 @@ SSE_POLLING: dict[str, Any] = {
 }
 # Django's own framework reads this, and before Django 6.0 its backport does.
 TASKS = {"default": {"BACKEND": "project.tasks.backend.TableBackend", "QUEUES": ["agents", "readers"]}}
+# How long a worker may be silent before others take over what it had; it beats five times as often.
+TASK_LEASE_SECONDS = float(os.environ.get("TASK_LEASE", "6"))
 # Between two steps, for people who read along; and where an agent that reads another finds the site.
 TASK_PACE_SECONDS = float(os.environ.get("TASK_PACE", "0.6"))
 TASK_SERVER_URL = os.environ.get("TASK_SERVER_URL", "http://127.0.0.1:8000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import threading
 from dataclasses import dataclass
 
 from .library import Definition, Library
@@ -10,6 +11,10 @@ from .library import Definition, Library
 __all__ = ["Passage", "caller", "read_passage"]
 
 _Node = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+# Before Python 3.12 all threads share the parser's depth counter, and two at once may get a SystemError
+# ("AST constructor recursion depth mismatch"; see CPython's gh-106905).
+_parsing = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ def read_passage(library: Library, definition: Definition) -> Passage | None:
     """Parse the definition's file and describe the definition; None if it does not parse."""
     text = library.texts[definition.path]
     try:
-        tree = ast.parse(text)
+        tree = _parse(text)
     except (SyntaxError, ValueError):
         return None
     for node in ast.walk(tree):
@@ -66,7 +71,7 @@ def read_passage(library: Library, definition: Definition) -> Passage | None:
 def caller(library: Library, path: str, line: int, name: str) -> Definition | None:
     """Return what calls `name` on line `line` of `path`; None if that line holds no such call."""
     try:
-        tree = ast.parse(library.texts[path])
+        tree = _parse(library.texts[path])
     except (SyntaxError, ValueError):
         return None
     around = 0
@@ -80,6 +85,11 @@ def caller(library: Library, path: str, line: int, name: str) -> Definition | No
         return None
     same = (each for each in library.definitions() if each.path == path)
     return next((each for each in same if each.line == around), None)
+
+
+def _parse(text: str) -> ast.Module:
+    with _parsing:
+        return ast.parse(text)
 
 
 def _signature(node: _Node) -> str:

@@ -39,18 +39,22 @@ def read_library() -> Library:
 
 
 @task(queue_name=AGENTS)
-def answer(question: str) -> dict[str, Any]:
-    """Answer a question about Django's source. A paragraph is a burst."""
+def answer(question: str, pace: float | None = None) -> dict[str, Any]:
+    """Answer a question about Django's source. A paragraph is a burst.
+
+    *pace*: seconds between two steps, for people who read along; the site's own if None.
+    """
     run = current()
     for step in investigate(replace(read_library(), check=run.check), question):
-        run.write(step, pace=True)
+        run.write(step)
+        run.pause(settings.TASK_PACE_SECONDS if pace is None else pace)
     content = step.content
     assert not isinstance(content, str)  # noqa: S101 - the last step is the final one
     return {name: content[name] for name in ("answer", "where") if name in content}
 
 
 @task(queue_name=READERS)
-def index(question: str) -> dict[str, Any]:
+def index(question: str, pace: float | None = None) -> dict[str, Any]:
     """Let another agent answer, and read it as any client does: over HTTP, from a process of its own."""
     run = current()
     run.write(
@@ -60,16 +64,16 @@ def index(question: str) -> dict[str, Any]:
             ends_paragraph=True,
         )
     )
-    source = _delegate(run.key, question)
+    source = _delegate(run.key, question, pace)
     return asyncio.run(_until_stopped(run, _read(run, source)))
 
 
-def _delegate(key: str, question: str) -> Task:
+def _delegate(key: str, question: str, pace: float | None) -> Task:
     """Ask the first agent, once however often this is tried."""
     with transaction.atomic():
         me = Task.objects.select_for_update(of=("self",)).get(key=key)
         if (asked := me.children.first()) is None:
-            asked = Task.objects.get(key=answer.enqueue(question=question).id)
+            asked = Task.objects.get(key=answer.enqueue(question=question, pace=pace).id)
             Task.objects.filter(pk=asked.pk).update(parent=me)
     return asked
 

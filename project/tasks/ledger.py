@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce, Now
@@ -18,7 +19,6 @@ from project.models import Task
 from sse_polling import finish, publish
 
 __all__ = [
-    "LEASE_SECONDS",
     "MAX_ATTEMPTS",
     "MAX_WAITING",
     "STATES_CHANNEL",
@@ -34,11 +34,9 @@ __all__ = [
 ]
 
 STATES_CHANNEL = "tasks"
-LEASE_SECONDS = 6
 MAX_ATTEMPTS = 5
 MAX_WAITING = 50
 KEPT = 500
-_LEASE = timedelta(seconds=LEASE_SECONDS)
 
 
 def outline(task: Task) -> dict[str, Any]:
@@ -80,7 +78,7 @@ def claim(queue: str, worker: str) -> Task | None:
             state=Task.State.RUNNING,
             holder=f"{worker}/{task.pk}/{attempt}",
             attempts=attempt,
-            lease_until=Now() + _LEASE,
+            lease_until=Now() + _lease(),
             started=Coalesce(F("started"), Now()),
             released=None,
         )
@@ -90,7 +88,7 @@ def claim(queue: str, worker: str) -> Task | None:
 
 def beat(holders: Collection[str]) -> None:
     """Say that these attempts are alive."""
-    _running(holders).update(lease_until=Now() + _LEASE)
+    _running(holders).update(lease_until=Now() + _lease())
 
 
 def held(holders: Collection[str]) -> set[str]:
@@ -143,6 +141,10 @@ def prune() -> None:
     edge = over.order_by("-pk").values_list("pk", flat=True)[KEPT : KEPT + 1]
     if edge:
         over.filter(pk__lte=edge[0]).delete()
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.TASK_LEASE_SECONDS)
 
 
 def _running(holders: Collection[str]) -> QuerySet[Task]:

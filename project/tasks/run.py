@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
-from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 
 from project.agent.schema import check_step
@@ -63,8 +62,14 @@ class Run:
         if self._stop.is_set():
             raise Stopped(self.why)
 
-    def write(self, step: Step, *, pace: bool = False) -> None:
-        """Publish a step. *pace*: then wait as long as a person needs to read along."""
+    def pause(self, seconds: float) -> None:
+        """Wait, unless this attempt catches up with an earlier one. Raises :exc:`Stopped` at once."""
+        if self._number >= len(self._stored):
+            self._stop.wait(seconds)
+        self.check()
+
+    def write(self, step: Step) -> None:
+        """Publish a step. Raises :exc:`BadStep` before it is stored, :exc:`Stopped`, :exc:`Diverged`."""
         self._number += 1
         data = step.data(self._number)
         check_step(data)
@@ -75,9 +80,6 @@ class Run:
         outlast(lambda: self._writer.write(data, key=f"step-{self._number}"))
         if step.ends_paragraph:
             outlast(self._writer.end_burst)
-        if pace:
-            self._stop.wait(settings.TASK_PACE_SECONDS)
-            self.check()
 
     def _compare(self, data: dict[str, object]) -> None:
         again = json.loads(json.dumps(data, cls=DjangoJSONEncoder))

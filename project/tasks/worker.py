@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, connections
 from django.utils.module_loading import import_string
 
@@ -27,7 +28,6 @@ __all__ = ["Worker"]
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.2
-BEAT_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 LEAVE_SECONDS = 4.0
 
@@ -65,7 +65,7 @@ class Worker:
         self._runs = {holder: each for holder, each in self._runs.items() if each[1].is_alive()}
         if self._runs:
             if now >= self._beat_due:
-                self._beat_due = now + BEAT_SECONDS
+                self._beat_due = now + settings.TASK_LEASE_SECONDS / 5
                 ledger.beat(list(self._runs))
             held = ledger.held(list(self._runs))
             for holder, (run, _thread) in self._runs.items():

@@ -37,6 +37,7 @@ _View = Callable[..., HttpResponse]
 class TaskForm(forms.Form):
     question = forms.CharField(max_length=300)
     index = forms.BooleanField(required=False)
+    pace = forms.FloatField(required=False, min_value=0, max_value=2)
 
 
 class Refused(Exception):
@@ -133,7 +134,7 @@ def _submit(request: HttpRequest) -> HttpResponse:
             if _wants_page(request):
                 return _console(request, None, form=form, refusal=message, status=503)
             raise Refused(503, "full", message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
-        made = function.enqueue(question=form.cleaned_data["question"])
+        made = function.enqueue(question=form.cleaned_data["question"], pace=form.cleaned_data["pace"])
     row = Task.objects.get(key=made.id)
     if _wants_page(request):
         return redirect("tasks-task", row.key)
@@ -157,9 +158,12 @@ def _fields(request: HttpRequest) -> Any:
     if not isinstance(fields, dict):
         raise Refused(400, "json", 'The body is a JSON object: {"question": "…"}.')
     if unknown := fields.keys() - TaskForm.base_fields.keys():
-        raise Refused(400, "invalid", f"Unknown: {', '.join(sorted(unknown))}. There are question and index.")
-    if not isinstance(fields.get("question", ""), str) or not isinstance(fields.get("index", False), bool):
-        raise Refused(400, "invalid", "question is a text, and index true or false.")
+        raise Refused(
+            400, "invalid", f"Unknown: {', '.join(sorted(unknown))}. There are question, index and pace."
+        )
+    kinds = {"question": (str,), "index": (bool,), "pace": (int, float)}
+    if any(type(value) not in kinds[name] for name, value in fields.items()):
+        raise Refused(400, "invalid", "question is a text, index true or false, pace a number of seconds.")
     return fields
 
 

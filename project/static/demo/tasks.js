@@ -14,6 +14,8 @@ const time = new Intl.DateTimeFormat("en", {
   hour12: false,
 });
 
+let due = null; // the next drawing of the timeline
+
 const STATES = {
   waiting: "Waits for a worker.",
   running: "At work.",
@@ -97,7 +99,6 @@ function watch(section) {
   });
 }
 
-let due = null;
 function drawTimeline() {
   const body = root.querySelector("[data-timeline]");
   if (!body || due) return;
