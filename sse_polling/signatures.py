@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ __all__ = ["PARAMETER", "Signature", "read_signature", "signed_url"]
 
 PARAMETER = "signature"
 SALT = "sse_polling.access.signed"
-MAX_CHARACTERS = 4_096  # of a signature: ten channels of 200 characters, a subject, and base64
+MAX_CHARACTERS = 6_144  # of a signature: ten channels of 200 characters, a subject of 200 emoji, and base64
 MAX_SUBJECT = 200
 
 
@@ -38,9 +39,9 @@ def read_signature(text: str | None) -> Signature | None:
         return None
     try:
         channels, expires, subject = signing.loads(text, salt=SALT)
+        return Signature(tuple(channels), subject) if time.time() < expires else None
     except (signing.BadSignature, ValueError, TypeError):
         return None
-    return Signature(tuple(channels), subject) if time.time() < expires else None
 
 
 def signed_url(
@@ -69,7 +70,7 @@ def signed_url(
         raise ValueError(f"{own} is the app's own, and for staff: no address can be signed for it.")
     if len(names) > MAX_CHANNELS:
         raise ValueError(f"An address is for 1 to {MAX_CHANNELS} channels; got {len(names)}.")
-    if not max_age > 0:
+    if not 0 < max_age < math.inf:
         raise ValueError(f"max_age is a number of seconds above 0; got {max_age!r}.")
     if subject is not None and not 1 <= len(subject) <= MAX_SUBJECT:
         raise ValueError(f"A subject has 1 to {MAX_SUBJECT} characters; got {len(subject)}.")
