@@ -22,7 +22,7 @@ from project.models import Task
 from project.tasks import ledger
 from project.tasks.agents import answer, index
 from project.tasks.timeline import timeline
-from sse_polling.models import Channel
+from sse_polling.models import Channel, Event
 
 from .home import missing
 
@@ -222,6 +222,10 @@ def _console(
         "states": ledger.STATES_CHANNEL,
         "watched": row,
         "source": row.children.first() if row else None,
+        # Retention has removed its channel, so there is nothing to wait for.
+        "erased": row is not None
+        and row.is_over
+        and not Event.objects.filter(channel__name=row.channel).exists(),
         "form": form or TaskForm(),
         "refusal": refusal,
         "may_cancel": settings.DEBUG or request.user.is_staff,

@@ -34,7 +34,6 @@ async def test_the_console_watches_any_task_through_a_restart(tasks: Tasks) -> N
         key = page.url.rstrip("/").rpartition("/")[2]
         await expect(page.locator(".step").nth(2)).to_be_visible()
         tasks.demo.signal(signal.SIGUSR1)  # the server is restarted; the worker goes on
-        # What somebody else does shows up in the list without a reload, once the server is back.
         await expect(page.locator("[data-status]")).to_have_text(re.compile("^Done"))
         await expect(page.locator(f'[data-task="{key}"]')).to_have_attribute("data-state", "done")
         assert await shown(page) == [step["n"] for step in stored(tasks, key)]

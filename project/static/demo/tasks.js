@@ -30,8 +30,9 @@ states.addEventListener("message", ({ data }) => show(JSON.parse(data)));
 for (const section of root.querySelectorAll("[data-watch]")) watch(section);
 const main = root.querySelector("[data-watch]:not([data-watch-source])");
 if (main) {
-  const row = list.querySelector(`[data-task="${CSS.escape(main.dataset.watch)}"]`);
-  say(row ? row.dataset.state : status.textContent);
+  const { state } = status.dataset;
+  if (isOver(state)) status.textContent = "Reading what is stored.";
+  else say(state);
   drawTimeline();
 }
 
@@ -56,7 +57,8 @@ function show(task) {
   row.querySelector(".kind").textContent =
     task.kind === "index" ? "reads along" : task.parent ? "asked by an agent" : "answers";
   root.querySelector("[data-none]").hidden = true;
-  if (main?.dataset.watch === task.id) say(task.state);
+  // That it is over, its own channel says, after its last step.
+  if (main?.dataset.watch === task.id && !isOver(task.state) && !main.dataset.ended) say(task.state);
   const source = root.querySelector("[data-watch-source]:not([data-watch])");
   if (source && task.parent && task.parent === main?.dataset.watch) {
     source.dataset.watch = task.id;
@@ -65,11 +67,15 @@ function show(task) {
   }
 }
 
+function isOver(state) {
+  return !["waiting", "running"].includes(state);
+}
+
 function say(state) {
   status.textContent = STATES[state] ?? state;
   status.dataset.state = state;
   const cancel = root.querySelector("[data-cancel]");
-  if (cancel) cancel.hidden = !["waiting", "running"].includes(state);
+  if (cancel) cancel.hidden = isOver(state);
 }
 
 function watch(section) {
@@ -92,9 +98,9 @@ function watch(section) {
     steps.append(stepItem({ type: "gap", content: text }));
   });
   source.addEventListener("end", ({ detail }) => {
-    section.dataset.ended = detail?.status ?? "";
+    section.dataset.ended = detail?.status ?? "done";
     if (detail?.error) steps.append(stepItem({ type: "error", content: detail.error }));
-    if (section === main) say(detail?.status);
+    if (section === main) say(section.dataset.ended);
     drawTimeline();
   });
 }
