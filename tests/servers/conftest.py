@@ -14,7 +14,7 @@ from tests.harness.shell import Shell
 from tests.harness.site import Site
 from tests.settings import MIDDLEWARE
 
-from .served import APPLICATIONS, Served
+from .served import APPLICATIONS, MOST_SOCKETS, Served
 
 COMBINATIONS = [(door, kind) for door in APPLICATIONS for kind in ("daphne", "uvicorn")]
 
@@ -84,6 +84,40 @@ STRICT_STREAMS: dict[str, Any] = {
 }
 
 
+#: Sockets that are soon cut, of few clients.
+FEW_SOCKETS: dict[str, Any] = {
+    "MAX_SOCKETS": MOST_SOCKETS,
+    "BREAKER": {"threshold": 1, "retry_after_seconds": 7},
+    "AUTH_CACHE_SECONDS": 0,
+    "PER_CLIENT": {"max_sockets": 2},
+    "BURST": {"max_events": 10, "hold_seconds": 0, "linger_seconds": 0},
+    "HEARTBEAT_SECONDS": 0.2,
+    # Long, so that the reaper, which comes with each comparison, hides no stream that was not released.
+    "SYNC_SECONDS": 15,
+    "SEND": {"stall_seconds": 1, "buffer_bytes": 65_536},
+    "DRAIN": {"seconds": 8, "ack_seconds": 3, "spread_seconds": 0.2},
+    "CHANNELS": [
+        ("users.*", {"AUTHORIZE": "sse_polling.access.authenticated"}),
+        (
+            "signed.held.*",
+            {"AUTHORIZE": "sse_polling.access.signed", "BURST": {"hold_seconds": 60, "linger_seconds": 60}},
+        ),
+        (
+            "held.*",
+            {"BURST": {"max_events": 500, "hold_seconds": 60, "linger_seconds": 60, "max_seconds": 90}},
+        ),
+        (
+            "huge.*",
+            {"BURST": {"max_events": 500, "max_bytes": 2**25, "hold_seconds": 60, "linger_seconds": 60}},
+        ),
+        (
+            "load.*",
+            {"BURST": {"max_events": 500, "max_seconds": 0.7, "hold_seconds": 5, "linger_seconds": 0.2}},
+        ),
+    ],
+}
+
+
 @pytest.fixture(scope="session")
 def strict_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     directory = tmp_path_factory.mktemp("strict")
@@ -141,6 +175,37 @@ def small_shell(small_site: Site) -> Iterator[Shell]:
 def small(request: pytest.FixtureRequest, small_site: Site, small_shell: Shell) -> Iterator[Served]:
     """Each door on each server, with room for two streams, sockets that are kept, and sync middleware."""
     yield from _serve(request.param, small_site, small_shell)
+
+
+@pytest.fixture(scope="session")
+def socket_site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(
+        tmp_path_factory.mktemp("sockets"),
+        sse_polling=FEW_SOCKETS,
+        django={
+            "ALLOWED_HOSTS": ["127.0.0.1", ".allowed.example"],
+            "CSRF_TRUSTED_ORIGINS": ["https://*.trusted.example:8443", "http://one.example"],
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def socket_shell(socket_site: Site) -> Iterator[Shell]:
+    with Shell(socket_site) as shell:
+        yield shell
+
+
+@pytest.fixture(scope="session", params=["daphne", "uvicorn"])
+def sockets(request: pytest.FixtureRequest, socket_site: Site, socket_shell: Shell) -> Iterator[Served]:
+    """The mount on both servers, with room for few, and sockets that are cut when they do not read."""
+    server = AsgiServer(socket_site, kind=request.param, name=f"sockets-{request.param}").start()
+    try:
+        yield Served("mount", server, socket_shell)
+        log = server.log()
+        assert "Traceback" not in log, log[-8000:]
+        assert "ERROR" not in log, log[-8000:]
+    finally:
+        server.kill()
 
 
 def _serve(combination: tuple[Any, Any], site: Site, shell: Shell) -> Iterator[Served]:

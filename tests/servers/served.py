@@ -18,13 +18,16 @@ from tests.harness.http import Response
 from tests.harness.server import AsgiServer
 from tests.harness.shell import Shell
 
-__all__ = ["APPLICATIONS", "Door", "Served", "eventually", "fresh", "opening_id", "retries"]
+__all__ = ["APPLICATIONS", "MOST_SOCKETS", "Door", "Served", "eventually", "fresh", "opening_id", "retries"]
 
 Door = Literal["mount", "view"]
 APPLICATIONS: Mapping[Door, str] = {
     "mount": "tests.asgi:application",
     "view": "tests.asgi:plain_application",
 }
+
+#: How many streams the site of WebSockets takes.
+MOST_SOCKETS = 6
 
 
 def fresh(prefix: str = "plain") -> str:
