@@ -9,7 +9,7 @@ from functools import partial
 from django.core.exceptions import SuspiciousOperation
 
 from .conf import Config, get_config
-from .connections import Connection
+from .connections import SPEECHLESS, Connection
 from .door import ACK_BYTES, acked, answer, bad_request, gather, method_not_allowed
 from .lifecycle import node
 from .protocol.burst import Cause
@@ -152,7 +152,9 @@ async def poll(names: list[str], scope: Scope, receive: Receive, send: Send) -> 
         return given
     watch = watch_for_end(given.stream.connection, receive)
     try:
-        return await gather(given)
+        answered = await gather(given)
+        answered.keeps = given.keeps and given.stream.cause not in SPEECHLESS
+        return answered
     finally:
         watch.cancel()
         given.stream.close()

@@ -290,6 +290,32 @@ async def test_a_page_of_another_site_may_not_read(
         assert b"CSRF_TRUSTED_ORIGINS" in client.sent[1]["body"]
 
 
+@pytest.mark.parametrize(
+    ("trusted", "origin", "good"),
+    [
+        ("https://one.example", "https://one.example", True),
+        ("https://one.example", "http://one.example", False),
+        ("https://one.example", "https://one.example:8443", False),
+        ("https://one.example", "https://two.one.example", False),
+        ("http://one.example:8000", "http://one.example:8000", True),
+        ("https://*.one.example", "https://two.one.example", True),
+        ("https://*.one.example", "http://two.one.example", False),
+        ("https://*.one.example", "https://two.one.example:8443", False),
+        ("https://*.one.example", "https://twoone.example", False),
+        ("https://*.one.example:8443", "https://two.one.example:8443", True),
+        ("https://*.one.example", "null", False),
+    ],
+)
+async def test_a_page_of_a_trusted_origin_may_read(
+    settings: Any, trusted: str, origin: str, good: bool
+) -> None:
+    settings.ALLOWED_HOSTS, settings.CSRF_TRUSTED_ORIGINS = ["testserver"], [trusted]
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "PRESET": "reclaim", "BURST": {}}
+    client = Client("a", origin=origin)
+    await client.run()
+    assert (client.sent[0]["type"] == "websocket.accept") == good
+
+
 async def test_where_the_server_knows_no_words_a_refusal_is_a_close() -> None:
     client = Client("a b")
     client.scope["extensions"] = None

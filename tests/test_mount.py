@@ -42,6 +42,7 @@ async def ask(application: Any, address: str, *, kind: str = "http", root_path: 
         "root_path": root_path,
         "headers": [],
         "query_string": b"",
+        "extensions": {"websocket.http.response": {}},
     }
     sent: list[Any] = []
 
@@ -95,6 +96,30 @@ async def test_lifespan_is_the_applications(mounted: Any) -> None:
 async def test_a_websocket_at_a_streams_address_is_refused_without_a_traceback(mounted: Any) -> None:
     assert await ask(mounted(), "/events/a/", kind="websocket") == "websocket.close"
     assert await ask(mounted(), "/chat/", kind="websocket") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "first"),
+    [
+        ("/events/ws/a/", "websocket.accept"),
+        ("/app/events/ws/a/", "websocket.accept"),
+        ("/events/ws/", "websocket.http.response.start"),  # of no channel
+        ("/events/ws/a", None),
+        ("/events/ws/a/b/", None),
+        ("/events/ws/a/poll/", None),
+    ],
+)
+async def test_which_addresses_are_websockets(mounted: Any, address: str, first: str | None) -> None:
+    root_path = "/app" if address.startswith("/app") else ""
+    found = await ask(mounted(), address, kind="websocket", root_path=root_path)
+    assert found == (400 if first == "websocket.http.response.start" else first)
+
+
+async def test_without_a_door_for_them_websockets_are_the_applications(mounted: Any) -> None:
+    assert await ask(mounted(websocket=False), "/events/ws/a/", kind="websocket") is None
+    assert await ask(mounted(websocket=False), "/events/ws/", kind="websocket") is None
+    assert await ask(mounted(websocket=False), "/events/a/", kind="websocket") == "websocket.close"
+    assert await ask(mounted(websocket=False), "/events/a/poll/") == 200
 
 
 async def test_an_address_of_the_site_before_the_include_stays_the_sites(mounted: Any, settings: Any) -> None:

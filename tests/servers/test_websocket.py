@@ -174,6 +174,11 @@ async def test_who_leaves_before_being_accepted_leaves_nothing(sockets: Served) 
 
 
 async def test_who_reads_nothing_is_cut(sockets: Served) -> None:
+    await assert_that_it_cuts(sockets)
+
+
+async def assert_that_it_cuts(sockets: Served) -> None:
+    """Assert that a client that takes nothing is cut, and its place and its socket are free."""
     channel = fresh("huge")
     sockets.shell.publish(channel, *["x" * 250_000] * 28)
     connection = await raw_handshake(sockets, channel, receive_buffer=4096)
@@ -392,4 +397,5 @@ async def test_another_server_has_it_too(
     await read_burst(socket, until=opened)
     socket.transport.abort()
     await eventually(lambda: is_idle(served), deadline=5)
+    await assert_that_it_cuts(served)
     assert "Traceback" not in served.server.log(), served.server.log()[-3000:]
