@@ -177,6 +177,11 @@ class Stream:
         return self._encoder.whole(said)
 
     @property
+    def may_wait(self) -> bool:
+        """True if there may be nothing to send at first."""
+        return self._burst.limits.hold_seconds > 0 and not self._is_behind
+
+    @property
     def is_due(self) -> bool:
         """True once the burst should be over, though a client that reads slowly may keep it at a chunk."""
         latest = self._burst.opened + self._burst.limits.max_seconds

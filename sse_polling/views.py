@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -148,12 +148,14 @@ async def _respond(request: HttpRequest, names: list[str], kind: type[Way]) -> H
         await give_thread_back()
         config = get_config()
         keep = given.keeps and not config.close_socket and node.keeps(config)
-        if kind.is_answer:
+        if kind.is_answer and not given.stream.may_wait:
             return _plain(await gather(given), request, keep=keep)
         if keep:
             # Which server's socket this is, a view cannot see.
             given.stream.longest_retry_ms = longest_retry_ms(SHORTEST_WINDOW)
-        response = StreamingHttpResponse(map_whole(given.stream.run()), headers=dict(given.headers))
+        # An answer that waits does so as a stream: behind sync middleware this view has a thread.
+        chunks = _late(given) if kind.is_answer else given.stream.run()
+        response = StreamingHttpResponse(map_whole(chunks), headers=dict(given.headers))
         response._resource_closers.append(partial(given.stream.close))  # type: ignore[attr-defined]
         if keep:
             guess = partial(node.kept.guess, SHORTEST_WINDOW)
@@ -166,6 +168,10 @@ async def _respond(request: HttpRequest, names: list[str], kind: type[Way]) -> H
         given.stream.close()
         raise
     return response
+
+
+async def _late(given: Answer) -> AsyncGenerator[bytes, None]:
+    yield (await gather(given)).body
 
 
 def _refuse_to_wait(wait: str) -> Answer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,10 +12,12 @@ from urllib.parse import urljoin
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.core.asgi import get_asgi_application
 from django.db import OperationalError
-from django.test import Client
+from django.test import Client, override_settings
 
 from sse_polling import access, finish, hub, publish, threads
+from sse_polling.conf import get_config
 from sse_polling.connections import Connection, registry
 from sse_polling.hub import Hub
 from sse_polling.lifecycle import Refusal, node
@@ -269,6 +272,34 @@ async def test_a_task_that_is_cancelled_frees_its_place() -> None:
     assert not any(live.waiters for live in Hub.current().tails)
 
 
+def stamp(get_response: Any) -> Any:
+    """Sync middleware: Django calls an async view below it in a thread, which waits for the view."""
+
+    def middleware(request: Any) -> Any:
+        response = get_response(request)
+        response["X-Stamp"] = "1"
+        return response
+
+    return middleware
+
+
+async def test_behind_sync_middleware_who_waits_has_no_thread(settings: Any) -> None:
+    (first,) = await published("a", "before")
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_poll.stamp"]
+    app = get_asgi_application()
+    address = f"/events/a/poll/?last_event_id={first}"
+    await ask(app, address + "&wait=0")
+    before = threading.active_count()
+    polls = [Asked(app, address) for _ in range(12)]
+    tasks = [asyncio.create_task(each.run()) for each in polls]
+    await until(lambda: len(registry) == 12)
+    await until(lambda: threading.active_count() < before + 6)  # Django's own last for a moment
+    await published("a", "now")
+    await asyncio.gather(*tasks)
+    for each in polls:
+        assert (each.data, each.headers["x-stamp"], each.headers["connection"]) == (["now"], "1", "close")
+
+
 async def test_who_waits_pins_no_thread_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
     original = threads.give_thread_back
@@ -375,6 +406,7 @@ async def test_who_waits_when_a_drain_begins_is_answered(app: Any) -> None:
     for connection in registry:
         connection.leave("drain")
     await task  # and waits for no ack
+    assert asked.seconds < get_config().drain.ack_seconds
     assert (asked.json["events"], asked.json["last_event_id"]) == ([], first)
 
 
@@ -432,9 +464,15 @@ async def test_the_socket_of_an_answer_may_be_kept(app: Any, settings: Any) -> N
     assert (asked.data, "connection" in asked.headers) == (["1"], False)
     assert node.kept.guessed == before + 1
     assert (await ask(app, "/events/a/poll/?wait=x")).headers["connection"] == "close"
-    settings.SSE_POLLING = {**settings.SSE_POLLING, "MAX_SOCKETS": 1}  # three quarters of it are none
-    hurried = await ask(app, "/events/a/poll/?last_event_id=earliest")
-    assert (hurried.data, hurried.headers["connection"]) == (["1"], "close")
+    for little in (
+        {"MAX_SOCKETS": 1},  # three quarters of it are none
+        {"PER_CLIENT": {"max_sockets": 1, "key": "tests.test_poll.nobodys_key"}},
+    ):
+        registry.take(other := Connection(channels=("other",), door="test", key="one"))
+        with override_settings(SSE_POLLING={**settings.SSE_POLLING, **little}):
+            hurried = await ask(app, "/events/a/poll/?last_event_id=earliest")
+        registry.release(other)
+        assert (hurried.data, hurried.headers["connection"]) == (["1"], "close")
 
 
 # Under WSGI
