@@ -143,10 +143,10 @@ def test_a_bad_step_is_an_error_before_anything_is_stored(prepared: list[str]) -
 
 
 async def test_cancelling_ends_the_stream_and_the_work_within_a_second(tasks: Tasks) -> None:
-    key = (await asyncio.to_thread(tasks.submit, pace=0.2))["id"]
+    key = (await asyncio.to_thread(tasks.submit, pace=2))["id"]
     reader = tasks.reader(key)
     reading = asyncio.create_task(reader.run(deadline=20))
-    await asyncio.to_thread(tasks.wait, key, lambda task: task["steps"] >= 3)
+    await asyncio.to_thread(tasks.wait, key, lambda task: task["steps"] >= 1)
     asked = time.monotonic()
     status, body, _ = await asyncio.to_thread(tasks.cancel, key)
     assert (status, body["state"]) == (200, "cancelled")
@@ -155,7 +155,7 @@ async def test_cancelling_ends_the_stream_and_the_work_within_a_second(tasks: Ta
     assert transcript(reader)[-1] == ("end", '{"status":"cancelled"}')
     over = await asyncio.to_thread(tasks.wait_over, key)
     assert seconds(over["ended"], over["released"]) < 1
-    assert over["steps"] < 15
+    assert over["steps"] < 4, "it was left in mid-pause"
     assert transcript(reader) == tasks.stored(key)
     again = await asyncio.to_thread(tasks.cancel, key)
     assert again.status == 200
@@ -170,7 +170,7 @@ def test_a_task_that_is_over_is_not_cancelled(tasks: Tasks) -> None:
 
 
 async def test_a_killed_worker_is_replaced_and_its_task_goes_on_where_it_stood(tasks: Tasks) -> None:
-    key = (await asyncio.to_thread(tasks.submit, pace=0.2))["id"]
+    key = (await asyncio.to_thread(tasks.submit, pace=0.1))["id"]
     reader = tasks.reader(key)
     reading = asyncio.create_task(reader.run(deadline=40))
     await asyncio.to_thread(tasks.wait, key, lambda task: task["steps"] >= 4)

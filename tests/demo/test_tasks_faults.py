@@ -11,11 +11,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.async_api import expect
 
+from tests.demo import test_fleet
+from tests.demo.conftest import alive
 from tests.demo.tasking import OVER, QUESTION, Tasks, demo_for_tasks, steps, transcript
+from tests.demo.test_fleet import WORKERS, Fleet
 from tests.demo.test_tasks_page import shown
 from tests.harness.chromium import open_page
+from tests.harness.client import EventSourceClient
 
 pytestmark = pytest.mark.faults
+fleet = test_fleet.fleet  # the fixture
 
 QUESTIONS = [
     QUESTION,
@@ -110,6 +115,28 @@ def test_a_frozen_worker_is_taken_over_and_adds_nothing_when_it_thaws(tasks: Tas
     assert tasks.stored(key) == stored
     assert [step["n"] for step in steps(stored)] == list(range(1, len(stored)))
     assert tasks.task(key)["state"] == "done"
+
+
+async def test_a_task_is_carried_out_although_its_worker_and_a_server_are_killed(fleet: Fleet) -> None:
+    """On PostgreSQL, through nginx: whichever server is asked, and whichever worker is left."""
+    tasks = Tasks(fleet)
+    key = (await asyncio.to_thread(tasks.submit, pace=0.15, index=True))["id"]
+    task = await asyncio.to_thread(tasks.wait, key, lambda task: task["steps"] >= 2)
+    (source,) = task["reads"]
+    clients = [
+        EventSourceClient(f"{fleet.url}/events/task.{each}/?last_event_id=earliest") for each in (key, source)
+    ]
+    reading = [asyncio.create_task(client.run(deadline=60)) for client in clients]
+    for name in ("worker-1", "worker-2", "reader", "uvicorn-2"):
+        os.kill(fleet.table()[name][0], signal.SIGKILL)
+    await asyncio.gather(*reading)
+    for each, client in zip((key, source), clients, strict=True):
+        over = await asyncio.to_thread(tasks.task, each)
+        assert (over["state"], over["attempts"]) == ("done", 2)
+        told = steps(transcript(client))
+        assert [step["n"] for step in told] == list(range(1, over["steps"] + 1))
+        assert client.transcript[-1].type == "end"
+    await _until(lambda: all(alive(fleet.table()[name][0]) for name in [*WORKERS, "uvicorn-2"]))
 
 
 def _progress(tasks: Tasks) -> int:

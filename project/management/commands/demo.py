@@ -68,6 +68,7 @@ class Command(BaseCommand):
             ("Sockets", f"{address}{reverse('admin:sse_polling_node_changelist')}"),
             ("Login", login),
             ("A stream", f"curl -N {address}{reverse('sse_polling:stream', args=['machine'])}"),
+            ("A task", f"curl -d question='What does SimpleLazyObject do?' {address}{reverse('tasks')}"),
             ("A crowd", "make crowd N=1000" if port == 8000 else f"manage.py crowd --url {address}"),
         ]
         self.stdout.write("")

@@ -86,6 +86,7 @@ class Command(BaseCommand):
             ("Sockets", f"{fleet.url}{reverse('admin:sse_polling_node_changelist')}"),
             ("Login", fleet.login),
             ("A stream", f"curl -Ni {fleet.url}{reverse('sse_polling:stream', args=['machine'])}"),
+            ("A task", f"curl -d question='What does SimpleLazyObject do?' {fleet.url}{reverse('tasks')}"),
             ("A crowd", f"{wrapper} crowd --clients 1000 --url {fleet.url}"),
             ("Commands", f"{wrapper} sse_publish log README.md; {wrapper} sse_status --watch"),
         ]
