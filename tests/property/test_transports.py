@@ -40,7 +40,7 @@ from tests.property.committed import Place
 from tests.property.machine import MOST_CLIENTS, Promise, drafts, few, heard, hubs, modes, readers
 from tests.property.world import SETTINGS, Client, World
 
-EXAMPLES = int(os.environ.get("SSE_POLLING_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SSE_POLLING_EXAMPLES", "30"))
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 

@@ -74,7 +74,7 @@ def as_json(item: StoredEvent | Gap) -> dict[str, Any]:
 
 
 @given(event=events)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_an_events_json_is_what_a_stream_of_several_channels_sends(event: StoredEvent) -> None:
     entry = Entry.of(event)
     assert b"\n" not in entry.json
@@ -87,7 +87,7 @@ def test_an_events_json_is_what_a_stream_of_several_channels_sends(event: Stored
 
 
 @given(burst=items, several=st.booleans(), ended=st.booleans(), drains=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_each_line_is_one_object_and_holds_no_line_end(
     burst: list[StoredEvent | Gap], several: bool, ended: bool, drains: bool
 ) -> None:
@@ -107,7 +107,7 @@ def test_each_line_is_one_object_and_holds_no_line_end(
 
 
 @given(burst=items, ended=st.booleans(), drains=st.booleans(), identifier=st.sampled_from([None, CURSOR]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_an_answer_is_always_json_of_exactly_the_documented_fields(
     burst: list[StoredEvent | Gap], ended: bool, drains: bool, identifier: str | None
 ) -> None:
