@@ -47,7 +47,7 @@ class Index:
             {
                 "answer": f"I read {self._read} steps in {self.paragraphs} paragraphs as they were written, "
                 f"and indexed {self._total()} lines in {len(self._places)} files. {told}",
-                "references": [
+                "places": [
                     {"where": path, "text": _lines(lines)} for path, lines in self._ranked()[: 2 * _SHOWN]
                 ],
                 "failed": status != "done",

@@ -22,7 +22,7 @@ from project.models import Task
 from sse_polling.client import Gap, stream_events
 
 from .framework import task
-from .run import Run, current
+from .run import Run, Stopped, current
 
 __all__ = ["AGENTS", "READERS", "answer", "index", "read_library"]
 
@@ -72,6 +72,8 @@ def _delegate(key: str, question: str, pace: float | None) -> Task:
     """Ask the first agent, once however often this is tried."""
     with transaction.atomic():
         me = Task.objects.select_for_update(of=("self",)).get(key=key)
+        if me.is_over:
+            raise Stopped("it was cancelled before it asked")
         if (asked := me.children.first()) is None:
             asked = Task.objects.get(key=answer.enqueue(question=question, pace=pace).id)
             Task.objects.filter(pk=asked.pk).update(parent=me)

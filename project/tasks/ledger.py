@@ -129,8 +129,9 @@ def cancel(key: str) -> Task | None:
     finished channel, and within a moment it notices.
     """
     with transaction.atomic():
-        family = Task.objects.filter(Q(key=key) | Q(parent__key=key)).order_by("pk")
-        tasks = list(family.select_for_update(of=("self",)))
+        rows = Task.objects.select_for_update(of=("self",))
+        # One after the other: until the first is locked, it may still ask somebody.
+        tasks = [*rows.filter(key=key), *rows.filter(parent__key=key).order_by("pk")]
         _end([each for each in tasks if not each.is_over], Task.State.CANCELLED)
     return Task.objects.filter(key=key).first()
 

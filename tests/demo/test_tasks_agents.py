@@ -87,7 +87,7 @@ def test_the_index_says_something_at_each_paragraph_and_counts_what_is_there(
     assert [n for each in read for n in range(each["first"], each["last"] + 1)] == [d["n"] for d in wire]
     (final,) = index.close("done")
     content = _content(final)
-    assert "django/db/transaction.py" in [each["where"] for each in content["references"]]
+    assert "django/db/transaction.py" in [each["where"] for each in content["places"]]
     assert str(wire[-1]["content"]["answer"]) in content["answer"]
     assert content["failed"] is False
 

@@ -19,6 +19,7 @@ export function answerArticle(content) {
   article.append(...section("Lines that mention your words", content.mentions));
   if (content.leads_to) article.append(...section("Leads on to", [content.leads_to]));
   article.append(...section("Used in", content.references));
+  article.append(...section("Named most", content.places));
   return article;
 }
 
