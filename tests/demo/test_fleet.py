@@ -300,7 +300,7 @@ def test_a_bare_machine_has_a_smaller_fleet_and_is_told_what_it_lacks(tmp_path: 
         ]:
             assert re.search(rf"Going on with no .*apt install {package}\).*{without}", log)
         table = fleet.table()
-        assert list(table) == ["uvicorn-1", "machine"]
+        assert list(table) == ["uvicorn-1", "machine", *WORKERS]
         address = f"http://{HOST}:{table['uvicorn-1'][1]}"
         assert f"{address}/\n" in log
         with urllib.request.urlopen(f"{address}/ask/", timeout=20) as page:
