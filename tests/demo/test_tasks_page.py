@@ -18,7 +18,7 @@ expect.set_options(timeout=20_000)
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tasks]:
-    with demo_for_tasks(tmp_path_factory.mktemp("page"), pace=0.1) as demo:
+    with demo_for_tasks(tmp_path_factory.mktemp("page"), pace=0.08) as demo:
         yield Tasks(demo)
 
 
