@@ -96,12 +96,13 @@ class Draining:
         """
         if self._node.draining:
             if self._why != why == SIGNAL:
-                self._why = why
+                self._why, self._node.ends = why, True
                 self._soon(self.on_change)
             return
         self._node.draining = True
         self._over = False
         self._why = why
+        self._node.ends = why == SIGNAL
         self._within = within
         try:
             if self._loop is None:
@@ -114,7 +115,7 @@ class Draining:
         """Take streams again. Those that were asked to leave still go."""
         if not self._node.draining:
             return
-        self._node.draining = False
+        self._node.draining = self._node.ends = False
         self._over = False
         self._course = None
         self._soon(self._stop)
@@ -153,7 +154,7 @@ class Draining:
         if within is not None and within < seconds:
             seconds = within
             logger.warning(
-                "sse_polling has %.1f s to drain, since the server cuts then, and not the %g s of DRAIN: see "
+                "sse_polling has %.1f s to drain, by the server's own limit, and not the %g s of DRAIN: see "
                 "docs/drain.md",
                 within,
                 limits.seconds,
@@ -257,7 +258,7 @@ class Draining:
     def reset(self) -> None:
         """Begin anew, as the child of a fork must."""
         self.__init__(self._node)  # type: ignore[misc]  # the same state that a new one has
-        self._node.draining = False
+        self._node.draining = self._node.ends = False
 
 
 def _is_busy(connection: Connection) -> bool:

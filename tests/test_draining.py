@@ -312,17 +312,17 @@ def test_when_it_is_over_each_callback_is_called_once(time: Timeless, draining: 
 
 
 def test_an_orders_drain_becomes_one_by_signal_and_never_the_other_way(
-    time: Timeless, draining: Draining
+    time: Timeless, draining: Draining, node: Node
 ) -> None:
     changes: list[str | None] = []
     draining.on_change = lambda: changes.append(draining.why)
     draining.begin(ORDER)
     time.settle()
-    assert draining.why == ORDER
+    assert (draining.why, node.is_replaced) == (ORDER, False)
     draining.begin(SIGNAL)
     draining.begin(ORDER)
     time.settle()
-    assert (draining.why, draining.is_over) == (SIGNAL, True)
+    assert (draining.why, draining.is_over, node.is_replaced) == (SIGNAL, True, True)
     assert changes[-1] == SIGNAL
 
 
