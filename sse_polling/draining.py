@@ -54,6 +54,7 @@ class Draining:
         self._within: float | None = None
         self._over = False
         self._when_over: list[Callable[[], object]] = []
+        self.is_told: Callable[[], bool] = lambda: True  # whether the process's row says that it ends
         self.on_change: Callable[[], object] = lambda: None  # called, in the loop, when it begins and ends
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -96,8 +97,8 @@ class Draining:
         """
         if self._node.draining:
             if self._why != why == SIGNAL:
-                self._why, self._node.ends = why, True
-                self._soon(self.on_change)
+                self._why, self._node.ends, self._within = why, True, within
+                self._soon(self._hurry)
             return
         self._node.draining = True
         self._over = False
@@ -179,6 +180,12 @@ class Draining:
             )
             self.on_change()
 
+    def _hurry(self) -> None:
+        """Let a drain that was ordered be over before the server cuts."""
+        if self._course is not None and self._within is not None:
+            self._course.end_within(self._within, now=asyncio.get_running_loop().time())
+        self.on_change()
+
     def _stop(self) -> None:
         if self._task is not None and not self._node.draining:
             self._task.cancel()
@@ -227,12 +234,23 @@ class Draining:
     def _left(self, chosen: list[Connection]) -> list[Connection]:
         return [each for each in chosen if self._node.registry.has(each)]
 
+    def cut(self) -> None:
+        """Cut all that is left, at once."""
+        self._cut([*self._node.registry, *self._node.flushing])
+
     def _cut(self, left: list[Connection]) -> None:
+        cut = 0
         for connection in left:
+            # One that is flushed has been counted already: its stream is over.
+            counts = self._node.registry.has(connection)
             if connection.abort():
-                self._node.counts.farewells[Farewell.CUT] += 1
-        if left:
-            logger.warning("sse_polling cuts %s sockets that took too long to leave", len(left))
+                cut += 1
+                if counts:
+                    self._node.counts.farewells[Farewell.CUT] += 1
+        if cut:
+            logger.warning("sse_polling cuts %s sockets that took too long to leave", cut)
+        if cut < len(left):
+            logger.warning("sse_polling cannot reach %s sockets that took too long to leave", len(left) - cut)
 
     def _told(self) -> str:
         """Return in words how the streams went that this process has ever asked to leave."""

@@ -194,7 +194,7 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str] | 
         await _send_stream(given.stream, socket, receive, send, headers, config)
     finally:
         given.stream.close()
-        if keep and given.stream.cause not in (None, Cause.GONE, Cause.STALLED):
+        if keep and given.stream.cause not in (None, Cause.GONE, Cause.STALLED, Cause.DRAIN):
             if socket.is_open is not None and socket.owner is not None:
                 node.kept.add(socket.owner, socket.is_open)
             else:
@@ -227,6 +227,8 @@ async def _send_stream(
         ended = False
         async for chunk in chunks:
             ended = stream.is_last
+            if stream.cause is Cause.DRAIN:
+                socket.close_when_done()  # also one that was to be kept
             await outlet.write(chunk, last=ended)
         if not ended:
             await outlet.send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -142,9 +142,11 @@ class _Asyncio(_Kernel):
         owner: Any = None,
         is_open: Callable[[Any], bool] | None = None,
         protocol: Any = None,
+        cycle: Any = None,
         window: float = SHORTEST_WINDOW,
     ) -> None:
         self._transport = transport
+        self._cycle = cycle  # uvicorn's, of one request
         self.owner = owner
         self.is_open = is_open
         self._protocol = protocol  # uvicorn's: each has a window of its own
@@ -161,6 +163,10 @@ class _Asyncio(_Kernel):
             set_option(raw, socket.SOL_SOCKET, "SO_LINGER", RESET)
         self._transport.abort()
         return True
+
+    def close_when_done(self) -> None:
+        if hasattr(self._cycle, "keep_alive"):
+            self._cycle.keep_alive = False
 
     def keep_open(self, seconds: float) -> float:
         if self._protocol is None:
@@ -221,8 +227,12 @@ def longest_retry_ms(window: float) -> int:
     return round(1000 * window * WINDOW_SHARE)
 
 
-def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
-    """Return the socket below *send*, which must be the server's own: a wrapper hides it."""
+def find_socket(send: Any, scope: Mapping[str, Any] | None = None, *, by_address: bool = False) -> Socket:
+    """Return the socket below *send*, which must be the server's own: a wrapper hides it.
+
+    *by_address*: find it by its two ends where *send* does not show it; a proxy's headers, once the server
+    believes them, hide those.
+    """
     if (scope or {}).get("http_version", "1.1") not in ("1.0", "1.1"):
         return Socket()  # an HTTP/2 socket carries others' streams as well
     channel = getattr(send.args[0], "channel", None) if isinstance(send, partial) and send.args else None
@@ -236,7 +246,12 @@ def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
         if window is None:
             return _Asyncio(cycle.transport)
         return _Asyncio(
-            cycle.transport, owner=protocol, is_open=_uvicorn_is_open, protocol=protocol, window=window
+            cycle.transport,
+            owner=protocol,
+            is_open=_uvicorn_is_open,
+            protocol=protocol,
+            cycle=cycle,
+            window=window,
         )
     server = getattr(getattr(getattr(cycle, "send", None), "__self__", None), "send", None)
     server = getattr(server, "__self__", None)  # hypercorn: stream, HTTP/1.1, TCP
@@ -244,7 +259,7 @@ def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
     if hasattr(transport, "get_write_buffer_size"):
         window = getattr(getattr(server, "config", None), "keep_alive_timeout", None)
         return _Asyncio(transport, owner=server, is_open=_hypercorn_is_open, window=window or _Asyncio.window)
-    if type(cycle).__module__.partition(".")[0] == "granian" and scope is not None:
+    if (by_address or type(cycle).__module__.partition(".")[0] == "granian") and scope is not None:
         with suppress(TypeError, ValueError):  # no TCP
             (client, port), (host, own) = scope["client"], scope["server"]
             return _Descriptor((client, int(port)), (host, int(own)))

@@ -23,7 +23,7 @@ from .hub import hubs
 from .lifecycle import capacity, node
 from .nodes.beat import beat
 from .threads import give_thread_back
-from .transport import SHORTEST_WINDOW, longest_retry_ms
+from .transport import SHORTEST_WINDOW, find_socket, longest_retry_ms
 
 __all__ = ["ack", "exempt", "ready", "stream", "streams"]
 
@@ -133,6 +133,7 @@ async def _respond(request: HttpRequest, names: list[str]) -> HttpResponseBase:
             # Under WSGI the body is gathered in another event loop than this view's: send what there is.
             given.body = b"".join([chunk async for chunk in given.stream.run()])
             return _plain(given)
+        given.stream.connection.abort_transport = find_socket(None, request.scope, by_address=True).abort
         await give_thread_back()
         config = get_config()
         keep = not config.close_socket and node.keeps(config)

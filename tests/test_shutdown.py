@@ -25,6 +25,8 @@ from sse_polling.shutdown import listen
 class Drain:
     """A drain that is over when the test says so."""
 
+    why: str | None = None
+
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.within: list[float | None] = []
@@ -39,6 +41,13 @@ class Drain:
 
     def when_over(self, callback: Callable[[], object]) -> None:
         self._callbacks.append(callback)
+
+    def is_told(self) -> bool:
+        return True
+
+    def cut(self) -> None:
+        for connection in [*registry, *node.flushing]:
+            connection.abort()
 
     def end(self) -> None:
         for callback in self._callbacks:
@@ -66,6 +75,7 @@ def drain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drain]:
     handlers = {number: signal.getsignal(number) for number in shutdown.SIGNALS}
     monkeypatch.setattr(shutdown, "draining", drain)
     monkeypatch.setattr(shutdown, "_watch", None)
+    monkeypatch.setattr(shutdown, "let_go", lambda: None)  # pytest goes on
     monkeypatch.setattr(shutdown, "FLUSH_SECONDS", 0.01)
     for name in ("granian", "hypercorn.asyncio.run", "twisted.internet.reactor"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -143,8 +153,11 @@ async def test_a_drain_that_is_never_over_does_not_keep_the_server(
     assert server.heard == [signal.SIGTERM]
 
 
-async def test_a_signal_that_is_repeated_at_once_is_not_a_second_one(drain: Drain) -> None:
+async def test_a_signal_that_a_parent_repeats_at_once_is_not_a_second_one(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """hypercorn's parent tells its slower worker twice, one right after the other."""
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "a parent")
     server = Server()
     listen()
     for _ in range(3):
@@ -152,6 +165,16 @@ async def test_a_signal_that_is_repeated_at_once_is_not_a_second_one(drain: Drai
     await asyncio.sleep(0.05)
     assert server.heard == []
     assert drain.begun == ["signal"]
+
+
+async def test_without_a_parent_a_second_ctrl_c_is_obeyed_at_once(drain: Drain) -> None:
+    server = Server()
+    listen()
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)  # whoever started it passes the first one on
+    assert server.heard == []
+    signal.raise_signal(signal.SIGINT)
+    assert server.heard == [signal.SIGINT]
 
 
 @pytest.mark.usefixtures("_at_once")
