@@ -50,7 +50,7 @@ class Draining:
         self._task: asyncio.Task[None] | None = None
         self._walks: set[asyncio.Task[None]] = set()
         self._course: Course | None = None
-        self._why = ""
+        self._told_to_end = False
         self._within: float | None = None
         self._over = False
         self._when_over: list[Callable[[], object]] = []
@@ -67,7 +67,9 @@ class Draining:
     @property
     def why(self) -> str | None:
         """What it was begun by, ``signal`` or ``order``; None while the process serves."""
-        return self._why if self._node.draining else None
+        if not self._node.draining:
+            return None
+        return SIGNAL if self._told_to_end else ORDER
 
     @property
     def is_over(self) -> bool:
@@ -82,7 +84,7 @@ class Draining:
             return None
         left, now = self._node.sockets, loop.time()
         return Progress(
-            why=self._why,
+            why=self.why or ORDER,
             total=course.total,
             left=left,
             seconds=now - course.began,
@@ -95,16 +97,18 @@ class Draining:
         *within*: the seconds after which the server itself cuts, where that is known. A drain that was
         ordered becomes one by signal when the process is told to end: it does not resume.
         """
-        if self._node.draining:
-            if self._why != why == SIGNAL:
-                self._why, self._node.ends, self._within = why, True, within
+        drains = self._node.draining
+        if why == SIGNAL:
+            if drains and self._told_to_end:
+                return
+            self._within = within
+            self._told_to_end = self._node.ends = True
+        if drains:
+            if why == SIGNAL:
                 self._soon(self._hurry)
             return
-        self._node.draining = True
         self._over = False
-        self._why = why
-        self._node.ends = why == SIGNAL
-        self._within = within
+        self._node.draining = True
         try:
             if self._loop is None:
                 raise RuntimeError("no stream was ever open")
@@ -113,12 +117,16 @@ class Draining:
             self._end()
 
     def resume(self) -> None:
-        """Take streams again. Those that were asked to leave still go."""
-        if not self._node.draining:
+        """Take streams again, unless the process was told to end. Those that were asked to leave still go."""
+        if not self._node.draining or self._told_to_end:
             return
-        self._node.draining = self._node.ends = False
+        # A signal may come between any two of these lines, of :meth:`begin` too: what it has set stays.
         self._over = False
         self._course = None
+        self._node.draining = False
+        if self._told_to_end:
+            self.begin(SIGNAL, within=self._within)  # type: ignore[unreachable]  # a handler has set it
+            return
         self._soon(self._stop)
         logger.info("sse_polling takes streams again")
 
@@ -193,7 +201,7 @@ class Draining:
         self.on_change()
 
     async def _drain(self, course: Course, chosen: list[Connection]) -> None:
-        logger.info("sse_polling drains %s streams (%s)", course.total, self._why)
+        logger.info("sse_polling drains %s streams (%s)", course.total, self.why)
         try:
             await self._walk(course, chosen, everybody=True)
             logger.info("sse_polling is drained: %s", self._told())

@@ -194,7 +194,9 @@ async def _serve(scope: Scope, receive: Receive, send: Send, names: list[str] | 
         await _send_stream(given.stream, socket, receive, send, headers, config)
     finally:
         given.stream.close()
-        if keep and given.stream.cause not in (None, Cause.GONE, Cause.STALLED, Cause.DRAIN):
+        cause = given.stream.cause
+        closes = cause is Cause.DRAIN and socket.close_when_done()
+        if keep and not closes and cause not in (None, Cause.GONE, Cause.STALLED):
             if socket.is_open is not None and socket.owner is not None:
                 node.kept.add(socket.owner, socket.is_open)
             else:

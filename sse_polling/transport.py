@@ -49,8 +49,12 @@ class Socket:
         """Cut the socket at once, and drop what it still had to send; False where that is impossible."""
         return False
 
-    def close_when_done(self) -> None:
-        """Have the socket closed after this response where a ``Connection: close`` does not do it."""
+    def close_when_done(self) -> bool:
+        """Have the socket closed after this response, whose headers may be sent already; False: it stays.
+
+        Where nothing else does it a ``Connection: close`` among the headers must.
+        """
+        return False
 
     def keep_open(self, _seconds: float) -> float:
         """Have the idle socket kept so long after this response; return the seconds that really hold."""
@@ -119,8 +123,9 @@ class _Twisted(_Kernel):
         self._tcp.dataBuffer, self._tcp.offset = b"", 0
         return True
 
-    def close_when_done(self) -> None:
+    def close_when_done(self) -> bool:
         self._channel.persistent = False  # daphne sends a Connection header, and does not heed it
+        return True
 
     def keep_open(self, seconds: float) -> float:
         if not hasattr(self._channel, "_savedTimeOut"):
@@ -164,9 +169,11 @@ class _Asyncio(_Kernel):
         self._transport.abort()
         return True
 
-    def close_when_done(self) -> None:
-        if hasattr(self._cycle, "keep_alive"):
-            self._cycle.keep_alive = False
+    def close_when_done(self) -> bool:
+        if not hasattr(self._cycle, "keep_alive"):
+            return False
+        self._cycle.keep_alive = False
+        return True
 
     def keep_open(self, seconds: float) -> float:
         if self._protocol is None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -137,6 +138,37 @@ async def test_any_other_server_is_told_when_the_drain_is_over(drain: Drain) -> 
     assert server.heard == []  # the last bytes are on their way
     await until(lambda: server.heard)
     assert server.heard == [signal.SIGTERM]
+
+
+async def test_the_last_row_is_waited_for_and_then_the_database_let_go(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, let_go = False, mock.Mock()
+    monkeypatch.setattr(drain, "is_told", lambda: told)
+    monkeypatch.setattr(shutdown, "let_go", let_go)
+    server = Server()
+    listen()
+    signal.raise_signal(signal.SIGTERM)
+    await until(lambda: drain._callbacks)
+    drain.end()
+    await asyncio.sleep(0.1)
+    assert (server.heard, let_go.mock_calls) == ([], [])
+    told = True
+    await until(lambda: server.heard)
+    let_go.assert_called_once_with()
+
+
+async def test_a_row_that_is_never_written_does_not_keep_the_server(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "is_told", lambda: False)
+    monkeypatch.setattr(shutdown, "ROW_SECONDS", 0.05)
+    server = Server()
+    listen()
+    signal.raise_signal(signal.SIGTERM)
+    await until(lambda: drain._callbacks)
+    drain.end()
+    await until(lambda: server.heard)
 
 
 @override_settings(SSE_POLLING={"DRAIN": {"seconds": 0, "ack_seconds": 0, "spread_seconds": 0}})
@@ -382,9 +414,12 @@ def test_the_child_of_a_fork_has_the_handlers_from_before() -> None:
     assert ended.stdout == "the server\n0 True\n", ended.stderr
 
 
-async def test_a_drain_is_told_after_how_many_seconds_uvicorn_cuts(drain: Drain) -> None:
+@pytest.mark.parametrize(("limit", "within"), [(5, 4.6), (0.4, 0.1), (0, 0.1)])  # a moment is left always
+async def test_a_drain_is_told_after_how_many_seconds_uvicorn_cuts(
+    drain: Drain, limit: float, within: float
+) -> None:
     class Config:
-        timeout_graceful_shutdown = 5
+        timeout_graceful_shutdown = limit
 
     class Patient:
         config = Config()
@@ -397,4 +432,4 @@ async def test_a_drain_is_told_after_how_many_seconds_uvicorn_cuts(drain: Drain)
         signal.signal(number, Patient().handle_exit)
     shutdown.listen()
     signal.raise_signal(signal.SIGTERM)
-    assert drain.within == [pytest.approx(4.6)]
+    assert drain.within == [pytest.approx(within)]
