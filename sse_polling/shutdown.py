@@ -173,6 +173,10 @@ class Watch:
             task.add_done_callback(tasks.discard)
         if "granian" in sys.modules:
             self.loop.call_later(TOLD_SECONDS, self._tell_no_more)
+            # It stops its loop with the last stream, cancels no task, and its worker waits for the pools.
+            threading.Thread(
+                target=_let_go_after, args=[self.loop], name="sse_polling-shutdown-end", daemon=True
+            ).start()
 
     def _tell_no_more(self) -> None:
         """Keep further signals from the loop's handler: granian's blocks for good at the third."""
@@ -229,6 +233,12 @@ async def _until_over() -> None:
     until = loop.time() + ROW_SECONDS
     while not draining.is_told() and loop.time() < until:  # noqa: ASYNC110 - two seconds at most
         await asyncio.sleep(0.02)
+    let_go()
+
+
+def _let_go_after(loop: asyncio.AbstractEventLoop) -> None:
+    while loop.is_running():
+        time.sleep(0.05)
     let_go()
 
 
