@@ -77,6 +77,7 @@ def drain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drain]:
     monkeypatch.setattr(shutdown, "draining", drain)
     monkeypatch.setattr(shutdown, "_watch", None)
     monkeypatch.setattr(shutdown, "let_go", lambda: None)  # pytest goes on
+    monkeypatch.setattr(shutdown, "_let_go_after", lambda loop: None)  # and this would outlive the test
     monkeypatch.setattr(shutdown, "FLUSH_SECONDS", 0.01)
     for name in ("granian", "hypercorn.asyncio.run", "twisted.internet.reactor"):
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -117,6 +117,7 @@ def test_a_site_without_a_key_does_not_start(tmp_path: Path) -> None:
     assert "set DJANGO_SECRET_KEY" in done.stderr
 
 
+@pytest.mark.faults
 def test_the_crowd_loses_nothing_through_a_restart(demo: Demo) -> None:
     crowd = subprocess.Popen(
         [sys.executable, "manage.py", "crowd", "--url", demo.url, "--clients", "40", "--seconds", "14"],

@@ -80,7 +80,10 @@ async def hold(server: AsgiServer, channel: str, cookies: dict[str, str], stack:
         return await asyncio.gather(*(one() for _ in range(STREAMS)))
 
 
-@pytest.mark.parametrize(("door", "kind"), [("mount", "daphne"), ("view", "daphne"), ("mount", "uvicorn")])
+@pytest.mark.parametrize(
+    ("door", "kind"),
+    [("mount", "daphne"), pytest.param("view", "daphne", marks=pytest.mark.faults), ("mount", "uvicorn")],
+)
 async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_descriptor(
     shared_postgres: Postgres,
     serve: Callable[..., AsgiServer],
