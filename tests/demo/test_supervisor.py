@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from project.programs.ports import accepts, free_port
 from tests.demo.conftest import Demo, alive
 from tests.harness.site import ROOT, Site
