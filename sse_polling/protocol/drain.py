@@ -30,7 +30,7 @@ class Course:
 
     def due(self, now: float) -> int:
         """Return how many should have been asked by *now*; the first at once."""
-        if now >= self.began + self.spread_seconds or not self.spread_seconds:
+        if now >= self.began + self.spread_seconds:
             return self.total
         return min(self.total, 1 + int(self.total * (now - self.began) / self.spread_seconds))
 
