@@ -94,9 +94,10 @@ class Connection:
         """Cut the socket at once, in mid-frame if need be; False where it cannot be reached."""
         if self.abort_transport is None:
             return False
-        self.cut = True
-        self.abort_transport()
-        return True
+        self.cut, before = True, self.cut
+        reached = self.abort_transport() is not False
+        self.cut = reached or before
+        return reached
 
     @property
     def orphaned(self) -> bool:

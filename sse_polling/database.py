@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ __all__ = [
     "callers_connection",
     "data_version",
     "is_sqlite",
+    "let_go",
     "pass_by",
     "run",
     "run_aside",
@@ -51,11 +53,13 @@ ERRORS = (DatabaseError, InterfaceError)
 LOST = (OperationalError, InterfaceError)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
+LAST_SECONDS = 1.0  # for what a process says at its end, which waits for it
 
 _lock = threading.Lock()
 _thread = threading.local()
 _pools: dict[str, ThreadPoolExecutor] = {}
 _suspected = 0.0
+_lines: weakref.WeakSet[Line] = weakref.WeakSet()
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 _passing = Gate(patience=0)
 _on_callers_connection = False
@@ -195,6 +199,9 @@ async def run_aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     except Away as away:
         _suspect()
         raise away.error  # noqa: B904 - as above
+    except asyncio.CancelledError:
+        line.cut()  # the process ends, which waits for this thread
+        raise
     except TimeoutError:
         line.cut()
         raise OperationalError(f"The database did not answer within {ANSWER_SECONDS:g} s.") from None
@@ -218,6 +225,7 @@ def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P
     server that went and came back costs no call an error.
     """
     line.began = True
+    _lines.add(line)
     connection = connections[alias()]
     limit(connection)
     line.hold(connection)
@@ -239,6 +247,23 @@ def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P
     finally:
         line.release()
         _thread.used = time.monotonic()
+
+
+def let_go() -> None:
+    """Cut off, in a second and from then on, what still waits for an answer: the process ends.
+
+    The interpreter waits for the pools' threads, and a database that is mute would keep it for ever.
+    """
+    threading.Thread(target=_cut_off, name="sse_polling-database-end", daemon=True).start()
+
+
+def _cut_off() -> None:
+    while True:  # as long as the interpreter waits for the pools' threads
+        time.sleep(LAST_SECONDS)
+        for pool in list(_pools.values()):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for line in list(_lines):
+            line.cut()
 
 
 def _is_well(connection: Any) -> bool:
@@ -265,7 +290,7 @@ def data_version() -> tuple[int, int]:
 def _executor(pool: str = "reading") -> ThreadPoolExecutor:
     with _lock:
         if pool not in _pools:
-            threads = get_config().database_threads
+            threads = 1 if pool == "aside" else get_config().database_threads
             _pools[pool] = ThreadPoolExecutor(threads, thread_name_prefix=f"sse_polling-database-{pool}")
         return _pools[pool]
 

@@ -203,13 +203,13 @@ class _Asked:
         wait_ms = seconds * 1000
         if why is Refusal.DATABASE:
             wait_ms = DATABASE_RETRY_MS
-        elif why is Refusal.BUDGET or (why is Refusal.DRAINING and node.elsewhere):
+        elif why is Refusal.BUDGET or (why is Refusal.DRAINING and node.is_replaced):
             shortest = max(self.effective(name).retry.base_ms for name in self.channels)
             wait_ms = max(shortest, node.wait_ms(fresh=False))
         jitter = RetryLimits(jitter=RetryLimits(**self.config.retry).jitter)
         retry_ms = next_retry(jitter, _rng, at_least_ms=wait_ms)
         # A client over its limit is counted by the streams that it has, one sent elsewhere there.
-        if why is not Refusal.CLIENT and not (why is Refusal.DRAINING and node.elsewhere):
+        if why is not Refusal.CLIENT and not (why is Refusal.DRAINING and node.is_replaced):
             node.sent_away(retry_ms)
         return self.way.refused(retry_ms=retry_ms, identifier=self._here())
 

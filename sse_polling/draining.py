@@ -50,10 +50,11 @@ class Draining:
         self._task: asyncio.Task[None] | None = None
         self._walks: set[asyncio.Task[None]] = set()
         self._course: Course | None = None
-        self._why = ""
+        self._told_to_end = False
         self._within: float | None = None
         self._over = False
         self._when_over: list[Callable[[], object]] = []
+        self.is_told: Callable[[], bool] = lambda: True  # whether the process's row says that it ends
         self.on_change: Callable[[], object] = lambda: None  # called, in the loop, when it begins and ends
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -66,7 +67,9 @@ class Draining:
     @property
     def why(self) -> str | None:
         """What it was begun by, ``signal`` or ``order``; None while the process serves."""
-        return self._why if self._node.draining else None
+        if not self._node.draining:
+            return None
+        return SIGNAL if self._told_to_end else ORDER
 
     @property
     def is_over(self) -> bool:
@@ -81,7 +84,7 @@ class Draining:
             return None
         left, now = self._node.sockets, loop.time()
         return Progress(
-            why=self._why,
+            why=self.why or ORDER,
             total=course.total,
             left=left,
             seconds=now - course.began,
@@ -94,15 +97,18 @@ class Draining:
         *within*: the seconds after which the server itself cuts, where that is known. A drain that was
         ordered becomes one by signal when the process is told to end: it does not resume.
         """
-        if self._node.draining:
-            if self._why != why == SIGNAL:
-                self._why = why
-                self._soon(self.on_change)
+        drains = self._node.draining
+        if why == SIGNAL:
+            if drains and self._told_to_end:
+                return
+            self._within = within
+            self._told_to_end = self._node.ends = True
+        if drains:
+            if why == SIGNAL:
+                self._soon(self._hurry)
             return
-        self._node.draining = True
         self._over = False
-        self._why = why
-        self._within = within
+        self._node.draining = True
         try:
             if self._loop is None:
                 raise RuntimeError("no stream was ever open")
@@ -111,12 +117,16 @@ class Draining:
             self._end()
 
     def resume(self) -> None:
-        """Take streams again. Those that were asked to leave still go."""
-        if not self._node.draining:
+        """Take streams again, unless the process was told to end. Those that were asked to leave still go."""
+        if not self._node.draining or self._told_to_end:
             return
-        self._node.draining = False
+        # A signal may come between any two of these lines, of :meth:`begin` too: what it has set stays.
         self._over = False
         self._course = None
+        self._node.draining = False
+        if self._told_to_end:
+            self.begin(SIGNAL, within=self._within)  # type: ignore[unreachable]  # a handler has set it
+            return
         self._soon(self._stop)
         logger.info("sse_polling takes streams again")
 
@@ -153,7 +163,7 @@ class Draining:
         if within is not None and within < seconds:
             seconds = within
             logger.warning(
-                "sse_polling has %.1f s to drain, since the server cuts then, and not the %g s of DRAIN: see "
+                "sse_polling has %.1f s to drain, by the server's own limit, and not the %g s of DRAIN: see "
                 "docs/drain.md",
                 within,
                 limits.seconds,
@@ -178,6 +188,12 @@ class Draining:
             )
             self.on_change()
 
+    def _hurry(self) -> None:
+        """Let a drain that was ordered be over before the server cuts."""
+        if self._course is not None and self._within is not None:
+            self._course.end_within(self._within, now=asyncio.get_running_loop().time())
+        self.on_change()
+
     def _stop(self) -> None:
         if self._task is not None and not self._node.draining:
             self._task.cancel()
@@ -185,7 +201,7 @@ class Draining:
         self.on_change()
 
     async def _drain(self, course: Course, chosen: list[Connection]) -> None:
-        logger.info("sse_polling drains %s streams (%s)", course.total, self._why)
+        logger.info("sse_polling drains %s streams (%s)", course.total, self.why)
         try:
             await self._walk(course, chosen, everybody=True)
             logger.info("sse_polling is drained: %s", self._told())
@@ -226,12 +242,23 @@ class Draining:
     def _left(self, chosen: list[Connection]) -> list[Connection]:
         return [each for each in chosen if self._node.registry.has(each)]
 
+    def cut(self) -> None:
+        """Cut all that is left, at once."""
+        self._cut([*self._node.registry, *self._node.flushing])
+
     def _cut(self, left: list[Connection]) -> None:
+        cut = 0
         for connection in left:
+            # One that is flushed has been counted already: its stream is over.
+            counts = self._node.registry.has(connection)
             if connection.abort():
-                self._node.counts.farewells[Farewell.CUT] += 1
-        if left:
-            logger.warning("sse_polling cuts %s sockets that took too long to leave", len(left))
+                cut += 1
+                if counts:
+                    self._node.counts.farewells[Farewell.CUT] += 1
+        if cut:
+            logger.warning("sse_polling cuts %s sockets that took too long to leave", cut)
+        if cut < len(left):
+            logger.warning("sse_polling cannot reach %s sockets that took too long to leave", len(left) - cut)
 
     def _told(self) -> str:
         """Return in words how the streams went that this process has ever asked to leave."""
@@ -257,7 +284,7 @@ class Draining:
     def reset(self) -> None:
         """Begin anew, as the child of a fork must."""
         self.__init__(self._node)  # type: ignore[misc]  # the same state that a new one has
-        self._node.draining = False
+        self._node.draining = self._node.ends = False
 
 
 def _is_busy(connection: Connection) -> bool:

@@ -33,7 +33,7 @@ WAKE = "sse_polling.wake"
 PROBE = "sse_polling.probe"
 FLEET = "sse_polling.fleet"
 """The group of all processes, and the type of its messages: ``{"look": True}`` says that a row has changed,
-``{"acks": [...]}`` what clients have acked (:mod:`.acks`)."""
+``{"ack": {"stream" or "client": …}}`` what a client has acked (:mod:`.acks`)."""
 _REDIS = "channels_redis."
 _own: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()

@@ -130,6 +130,7 @@ class Node:
         self.bursts = Bursts()
         self.draining = False
         self.elsewhere = False  # other processes are known to take streams
+        self.ends = False  # the process was told to end: another takes its place, or nobody listens
 
     def state(self, config: Config) -> str:
         """Return ``serving``, or ``full`` while the most important streams would be refused as well.
@@ -172,6 +173,11 @@ class Node:
         else:
             self.state(config)
         return self.refuse(refusal) if refusal is not None else None
+
+    @property
+    def is_replaced(self) -> bool:
+        """True if whoever is refused for a drain need not wait long: someone else takes streams, or will."""
+        return self.elsewhere or self.ends
 
     def refuse(self, why: Refusal) -> Refusal:
         """Count a refusal, and return it."""

@@ -62,7 +62,9 @@ async def serve(scope: Scope, receive: Receive, send: Send, asked: Asked) -> Non
         await _send_stream(given.stream, socket, receive, send, headers, config)
     finally:
         given.stream.close()
-        if keep and given.stream.cause not in (None, Cause.GONE, Cause.STALLED):
+        cause = given.stream.cause
+        closes = cause is Cause.DRAIN and socket.close_when_done()
+        if keep and not closes and cause not in (None, Cause.GONE, Cause.STALLED):
             _keep(socket, window)
 
 
@@ -89,6 +91,8 @@ async def _send_stream(
         ended = False
         async for chunk in chunks:
             ended = stream.is_last
+            if stream.cause is Cause.DRAIN:
+                socket.close_when_done()  # also one that was to be kept
             await outlet.write(chunk, last=ended)
         if not ended:
             await outlet.send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -24,13 +24,14 @@ from asgiref.sync import AsyncToSync
 
 from .conf import get_config
 from .connections import registry
+from .database import let_go
 from .draining import draining
-from .lifecycle import node
 
 __all__ = ["listen"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 FLUSH_SECONDS = 0.2  # between the last write and the server's end, which drops what it has not sent
+ROW_SECONDS = 2.0  # for the process's last row
 END_SECONDS = 0.4  # what a server has left of its limit after a drain that knows it
 SAME_SECONDS = 1.0  # hypercorn's parent tells a worker twice, uvicorn's repeats what the terminal said
 LATE_SECONDS = 2.0  # after which a drain that should be over is waited for no more
@@ -112,6 +113,8 @@ class Watch:
             await self.loop.create_future()
         finally:
             self.stop()  # the loop's end cancels its tasks
+            if draining.why == "signal":
+                let_go()
 
     def _look_again(self, pause: float = 0.01) -> None:
         if not self.look():
@@ -158,7 +161,7 @@ class Watch:
                 coroutine: Any = task.get_coro()
                 if serve is not None and getattr(coroutine, "cr_code", None) is serve.__code__:
                     seconds = getattr(coroutine.cr_frame.f_locals.get("config"), "graceful_timeout", None)
-        return max(0.0, seconds - END_SECONDS) if isinstance(seconds, int | float) else None
+        return max(0.1, seconds - END_SECONDS) if isinstance(seconds, int | float) else None
 
     def _keep(self, number: int) -> None:
         """Keep uvicorn until the drain is over: it ends, by the signal, as soon as it has no streams."""
@@ -170,6 +173,10 @@ class Watch:
             task.add_done_callback(tasks.discard)
         if "granian" in sys.modules:
             self.loop.call_later(TOLD_SECONDS, self._tell_no_more)
+            # It stops its loop with the last stream, cancels no task, and its worker waits for the pools.
+            threading.Thread(
+                target=_let_go_after, args=[self.loop], name="sse_polling-shutdown-end", daemon=True
+            ).start()
 
     def _tell_no_more(self) -> None:
         """Keep further signals from the loop's handler: granian's blocks for good at the third."""
@@ -197,19 +204,17 @@ class Watch:
         """Leave a server that still waits for streams nothing to wait for."""
         for connection in registry:
             connection.leave("gone")
-        self.loop.call_later(FLUSH_SECONDS, _abort_all)
+        self.loop.call_later(FLUSH_SECONDS, draining.cut)
 
 
 def _is_same(first: tuple[int, float], other: tuple[int, float]) -> bool:
     """Tell whether *other* is no second wish but the first one again; a number and when it came."""
-    # Ctrl-C reaches the workers from the terminal, then their parent tells them in its own time.
+    # Ctrl-C reaches all that a terminal runs, then their parents tell them in their own way and time.
+    differs, soon = first[0] != other[0], other[1] < first[1] + SAME_SECONDS
+    if multiprocessing.parent_process() is None:
+        return differs and soon
     told = first[0] == signal.SIGINT and other[0] == signal.SIGTERM
-    return other[1] < first[1] + SAME_SECONDS or (told and multiprocessing.parent_process() is not None)
-
-
-def _abort_all() -> None:
-    for connection in [*registry, *node.flushing]:
-        connection.abort()
+    return soon or told
 
 
 async def _until_over() -> None:
@@ -225,6 +230,16 @@ async def _until_over() -> None:
         async with asyncio.timeout(get_config().drain.seconds + LATE_SECONDS):
             await over.wait()
     await asyncio.sleep(FLUSH_SECONDS)
+    until = loop.time() + ROW_SECONDS
+    while not draining.is_told() and loop.time() < until:  # noqa: ASYNC110 - two seconds at most
+        await asyncio.sleep(0.02)
+    let_go()
+
+
+def _let_go_after(loop: asyncio.AbstractEventLoop) -> None:
+    while loop.is_running():
+        time.sleep(0.05)
+    let_go()
 
 
 def _stop_accepting(loop: asyncio.AbstractEventLoop) -> None:

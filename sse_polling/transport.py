@@ -49,8 +49,12 @@ class Socket:
         """Cut the socket at once, and drop what it still had to send; False where that is impossible."""
         return False
 
-    def close_when_done(self) -> None:
-        """Have the socket closed after this response where a ``Connection: close`` does not do it."""
+    def close_when_done(self) -> bool:
+        """Have the socket closed after this response, whose headers may be sent already; False: it stays.
+
+        Where nothing else does it a ``Connection: close`` among the headers must.
+        """
+        return False
 
     def keep_open(self, _seconds: float) -> float:
         """Have the idle socket kept so long after this response; return the seconds that really hold."""
@@ -123,9 +127,10 @@ class _Twisted(_Kernel):
         self._tcp.dataBuffer, self._tcp.offset = b"", 0
         return True
 
-    def close_when_done(self) -> None:
+    def close_when_done(self) -> bool:
         if hasattr(self._channel, "persistent"):
             self._channel.persistent = False  # daphne sends a Connection header, and does not heed it
+        return True
 
     def close_websocket(self, code: int) -> bool:
         close = getattr(self._channel, "sendCloseFrame", None)
@@ -154,9 +159,11 @@ class _Asyncio(_Kernel):
         owner: Any = None,
         is_open: Callable[[Any], bool] | None = None,
         protocol: Any = None,
+        cycle: Any = None,
         window: float = SHORTEST_WINDOW,
     ) -> None:
         self._transport = transport
+        self._cycle = cycle  # uvicorn's, of one request
         self.owner = owner
         self.is_open = is_open
         self._protocol = protocol  # uvicorn's: each has a window of its own
@@ -172,6 +179,12 @@ class _Asyncio(_Kernel):
         if (raw := self._raw()) is not None:
             set_option(raw, socket.SOL_SOCKET, "SO_LINGER", RESET)
         self._transport.abort()
+        return True
+
+    def close_when_done(self) -> bool:
+        if not hasattr(self._cycle, "keep_alive"):
+            return False
+        self._cycle.keep_alive = False
         return True
 
     def keep_open(self, seconds: float) -> float:
@@ -233,8 +246,12 @@ def longest_retry_ms(window: float) -> int:
     return round(1000 * window * WINDOW_SHARE)
 
 
-def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
-    """Return the socket below *send*, which must be the server's own: a wrapper hides it."""
+def find_socket(send: Any, scope: Mapping[str, Any] | None = None, *, by_address: bool = False) -> Socket:
+    """Return the socket below *send*, which must be the server's own: a wrapper hides it.
+
+    *by_address*: find it by its two ends where *send* does not show it; a proxy's headers, once the server
+    believes them, hide those.
+    """
     if (scope or {}).get("http_version", "1.1") not in ("1.0", "1.1"):
         return Socket()  # an HTTP/2 socket carries others' streams as well
     channel = send.args[0] if isinstance(send, partial) and send.args else None
@@ -250,7 +267,12 @@ def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
         if window is None:
             return _Asyncio(cycle.transport)
         return _Asyncio(
-            cycle.transport, owner=protocol, is_open=_uvicorn_is_open, protocol=protocol, window=window
+            cycle.transport,
+            owner=protocol,
+            is_open=_uvicorn_is_open,
+            protocol=protocol,
+            cycle=cycle,
+            window=window,
         )
     server = getattr(getattr(getattr(cycle, "send", None), "__self__", None), "send", None)
     server = getattr(server, "__self__", None)  # hypercorn: stream, HTTP/1.1, TCP
@@ -258,7 +280,7 @@ def find_socket(send: Any, scope: Mapping[str, Any] | None = None) -> Socket:
     if hasattr(transport, "get_write_buffer_size"):
         window = getattr(getattr(server, "config", None), "keep_alive_timeout", None)
         return _Asyncio(transport, owner=server, is_open=_hypercorn_is_open, window=window or _Asyncio.window)
-    if type(cycle).__module__.partition(".")[0] == "granian" and scope is not None:
+    if (by_address or type(cycle).__module__.partition(".")[0] == "granian") and scope is not None:
         with suppress(TypeError, ValueError):  # no TCP
             (client, port), (host, own) = scope["client"], scope["server"]
             return _Descriptor((client, int(port)), (host, int(own)))

@@ -22,7 +22,7 @@ from .hub import hubs
 from .lifecycle import capacity, node
 from .nodes.beat import beat
 from .threads import give_thread_back
-from .transport import SHORTEST_WINDOW, longest_retry_ms
+from .transport import SHORTEST_WINDOW, find_socket, longest_retry_ms
 from .users import Nobody
 from .ways import Answer, Poll, Streaming, Way
 
@@ -145,6 +145,7 @@ async def _respond(request: HttpRequest, names: list[str], kind: type[Way]) -> H
         if not isinstance(request, ASGIRequest):
             # Under WSGI the body is gathered in another event loop than this view's: send what there is.
             return _plain(await gather(given))
+        given.stream.connection.abort_transport = find_socket(None, request.scope, by_address=True).abort
         await give_thread_back()
         config = get_config()
         keep = given.keeps and not config.close_socket and node.keeps(config)

@@ -636,6 +636,28 @@ def test_each_button_is_a_permission_of_its_own(client: Client, kind: str) -> No
     assert Order.objects.exists()
 
 
+def test_who_may_close_a_socket_learns_whose_it_is_only_if_they_may_look(client: Client) -> None:
+    node = make_node("a:1:x", sockets=[socket(7, channels=["orders.19"], address="10.9.8.7")])
+    staff(client, "close_socket")
+    data = {"kind": "close", "node": node.pk, "target": "7"}
+    asked = text(client.get(CONFIRM, data))
+    assert "Close socket 7 of node a:1?" in asked
+    assert "orders.19" not in asked
+    assert "10.9.8.7" not in asked
+    User.objects.get().user_permissions.add(Permission.objects.get(codename="view_node"))
+    assert "It reads orders.19, from 10.9.8.7." in text(client.get(CONFIRM, data))
+
+
+def test_a_node_that_has_stopped_leaves_the_page_after_a_minute(admin_client: Client) -> None:
+    make_node("a:1:x", sockets=[socket(1)])
+    for name, silent in (("b:2:x", 50), ("c:3:x", 70)):
+        make_node(name, stopped=True, silent=silent, history=history(gaps=1))
+    page = admin_client.get(LIVE)
+    assert "b:2 uvicorn" in text(page)
+    assert "c:3" not in page.content.decode()
+    assert "gaps in the last 5 minutes" in text(page)
+
+
 def test_a_viewer_sees_and_has_no_buttons(client: Client) -> None:
     node = make_node(sockets=[socket(1)])
     make_node("b:2:x", state="drained")

@@ -33,6 +33,10 @@ NOT_CALLABLE = 7
 OWN = f"{__name__}.own_rule"
 
 
+# Not ours, but Django's own check of a JSONField asks the database whether it has such.
+pytestmark = pytest.mark.django_db
+
+
 @pytest.fixture(autouse=True)
 def production(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings that no check complains about; each test spoils one."""

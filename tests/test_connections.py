@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import pytest
+
 from sse_polling.connections import Connection, Registry
 
 
@@ -148,6 +150,22 @@ def test_a_connection_without_a_transport_says_that_it_cannot_be_cut() -> None:
     assert not connection().abort()
     assert connection(abort_transport=lambda: cut.append(1)).abort()
     assert cut == [1]
+
+
+@pytest.mark.parametrize(("reached", "cut"), [(True, True), (None, True), (False, False)])
+def test_a_cut_is_what_its_transport_says_of_it(reached: bool | None, cut: bool) -> None:
+    one = connection(abort_transport=lambda: reached)
+    assert (one.abort(), one.cut) == (cut, cut)
+    one.cut = True  # by somebody else, before
+    assert (one.abort(), one.cut) == (cut, True)
+
+
+def test_whoever_is_woken_by_a_cut_knows_that_it_was_one() -> None:
+    one = connection()
+    seen: list[bool] = []
+    one.abort_transport = lambda: seen.append(one.cut)
+    one.abort()
+    assert seen == [True]
 
 
 def test_those_taken_first_are_picked_first_and_each_once() -> None:

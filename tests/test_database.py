@@ -176,6 +176,43 @@ def test_clients_that_leave_while_the_database_is_mute_lose_the_pool_no_thread(s
     assert [said for said, _ in ask(shell, 4)] == ["ok"] * 4
 
 
+_LET_GO = """
+import asyncio, time
+from django.db import connections
+from sse_polling import database
+
+def sleeps():
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(60)")
+
+async def main():
+    pools = (database.run, database.run_writing, database.run_aside, database.run_aside)
+    calls = [asyncio.ensure_future(run(sleeps)) for run in pools]
+    await asyncio.sleep(0.5)
+    began = time.monotonic()
+    database.let_go()
+    await asyncio.wait(calls[1:])  # run() tries again, and finds no pool
+    calls[0].cancel()
+    how = ["cancelled" if each.cancelled() else type(each.exception()).__name__ for each in calls[1:]]
+    print(*how, time.monotonic() - began < 5)
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_ends_waits_for_no_answer_of_a_mute_database(
+    tmp_path: Path, shared_postgres: Postgres, name: str
+) -> None:
+    """What waits is cut off, what has not begun does not: the interpreter waits for both."""
+    site = Site(tmp_path, database=shared_postgres.create(name))
+    site._migrated = True  # it needs no table
+    assert site.python(_LET_GO, timeout=20).split() == [
+        *["OperationalError"] * 2,
+        "cancelled",  # it waited for the one before it
+        "True",
+    ]
+
+
 def test_a_call_that_is_cut_while_it_connects_does_not_begin_to_wait(
     tmp_path: Path, shared_postgres: Postgres
 ) -> None:

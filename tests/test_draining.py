@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -186,15 +188,49 @@ def test_whoever_is_left_when_the_time_is_up_is_cut(
     assert "cuts 1 sockets" in caplog.text
 
 
+@pytest.mark.parametrize("abort_transport", [None, lambda: False])
 def test_a_socket_that_cannot_be_reached_is_not_said_to_be_cut(
+    time: Timeless, draining: Draining, node: Node, caplog: pytest.LogCaptureFixture, abort_transport: Any
+) -> None:
+    """A view behind a proxy's headers does not find its socket; the server's own end is what ends it."""
+    staying, cut = Guest(time, node, stays=None), Guest(time, node, stays=None)
+    staying.connection.abort_transport = abort_transport
+    draining.begin(SIGNAL)
+    with caplog.at_level(logging.WARNING, "sse_polling"):
+        time.advance(21)
+    assert (draining.is_over, staying.connection.cut, cut.connection.cut) == (True, False, True)
+    assert node.counts.farewells == {Farewell.CUT: 1}
+    assert "cuts 1 sockets" in caplog.text
+    assert "cannot reach 1 sockets" in caplog.text
+
+
+def test_a_client_that_is_cut_while_its_last_words_wait_was_counted_already(
     time: Timeless, draining: Draining, node: Node
 ) -> None:
-    """A view sees no transport; the server's own end is what ends it."""
+    """Its stream is over, and was told how: each stream has one farewell."""
+    flushing, plain = Guest(time, node, stays=None), Guest(time, node)
     staying = Guest(time, node, stays=None)
-    staying.connection.abort_transport = None
+
+    def ended() -> None:
+        node.ended(Cause.DRAIN, retry_ms=1000, farewell=Farewell.NOT_ASKED)
+        node.flushing.add(flushing.connection)
+        flushing.go()
+
+    flushing.connection.on_leave = ended
     draining.begin(SIGNAL)
     time.advance(21)
-    assert (draining.is_over, node.counts.farewells, staying.connection.cut) == (True, {}, False)
+    assert draining.is_over
+    assert [bool(each.cut) for each in (flushing, plain, staying)] == [True, False, True]
+    assert node.counts.farewells == {Farewell.NOT_ASKED: 1, Farewell.CUT: 1}
+
+
+def test_all_that_is_left_may_be_cut_at_once(time: Timeless, draining: Draining, node: Node) -> None:
+    held, flushing = Guest(time, node, stays=None), Guest(time, node, stays=None)
+    flushing.go()
+    node.flushing.add(flushing.connection)
+    draining.cut()
+    assert [len(each.cut) for each in (held, flushing)] == [1, 1]
+    assert node.counts.farewells == {Farewell.CUT: 1}
 
 
 def test_a_stream_that_makes_an_error_of_the_wish_stops_no_drain(
@@ -267,7 +303,7 @@ def test_without_a_loop_there_is_nobody_to_ask_and_it_is_over_at_once(node: Node
         closed.close()
     told: list[int] = []
     draining.when_over(lambda: told.append(1))
-    draining.begin(SIGNAL)
+    draining.begin(ORDER)
     assert (draining.is_over, node.draining, told, draining.progress) == (True, True, [1], None)
     draining.resume()
     assert not node.draining
@@ -312,18 +348,46 @@ def test_when_it_is_over_each_callback_is_called_once(time: Timeless, draining: 
 
 
 def test_an_orders_drain_becomes_one_by_signal_and_never_the_other_way(
-    time: Timeless, draining: Draining
+    time: Timeless, draining: Draining, node: Node
 ) -> None:
     changes: list[str | None] = []
     draining.on_change = lambda: changes.append(draining.why)
     draining.begin(ORDER)
     time.settle()
-    assert draining.why == ORDER
+    assert (draining.why, node.is_replaced) == (ORDER, False)
     draining.begin(SIGNAL)
     draining.begin(ORDER)
     time.settle()
-    assert (draining.why, draining.is_over) == (SIGNAL, True)
+    assert (draining.why, draining.is_over, node.is_replaced) == (SIGNAL, True, True)
     assert changes[-1] == SIGNAL
+
+
+@pytest.mark.parametrize("waited", [0.0, 6.0])
+def test_a_signal_during_an_orders_drain_has_it_over_before_the_server_cuts(
+    time: Timeless, draining: Draining, node: Node, waited: float
+) -> None:
+    staying, held = Guest(time, node, stays=None), guests(time, node, 30)
+    draining.begin(ORDER)
+    time.advance(waited)
+    told = time.time()
+    draining.begin(SIGNAL, within=3)
+    time.advance(2.9)
+    assert (draining.is_over, all(each.asked for each in held)) == (False, True)
+    time.advance(0.2)
+    assert draining.is_over
+    assert staying.cut == pytest.approx([told + 3], abs=0.1)
+
+
+def test_a_signal_with_more_time_than_the_drain_has_changes_nothing_of_it(
+    time: Timeless, draining: Draining, node: Node
+) -> None:
+    staying = Guest(time, node, stays=None)
+    began = time.time()
+    draining.begin(ORDER)
+    time.advance(15)
+    draining.begin(SIGNAL, within=30)
+    time.advance(6)
+    assert staying.cut == pytest.approx([began + 20], abs=0.1)
 
 
 def test_its_progress_is_told_while_it_lasts(time: Timeless, draining: Draining, node: Node) -> None:
@@ -358,6 +422,64 @@ def test_those_who_were_asked_go_though_it_resumes_and_new_ones_are_taken(
     assert [each for each in held if each.asked] == asked
     assert len(node.registry) == 60 - len(asked)
     assert (draining.is_over, draining.why, node.state(get_config())) == (False, None, "serving")
+
+
+def test_what_was_told_to_end_does_not_resume(time: Timeless, draining: Draining, node: Node) -> None:
+    draining.begin(SIGNAL)
+    time.settle()
+    draining.resume()
+    assert (draining.why, draining.is_over, node.ends) == (SIGNAL, True, True)
+
+
+@pytest.mark.parametrize("what", ["begin", "resume"])
+def test_a_signal_that_comes_in_the_midst_of_an_order_is_not_undone(time: Timeless, what: str) -> None:
+    """Between any two of its instructions, each in its turn: a handler runs where it likes."""
+    moment = count = 0
+    while count >= moment:
+        moment += 1
+        node = Node(Registry(), clock=time.time)
+        draining = Draining(node)
+        draining.bind(time.loop)
+        staying = Guest(time, node, stays=None)
+        if what == "resume":
+            draining.begin(ORDER)
+            time.advance(1)
+        order = draining.resume if what == "resume" else partial(draining.begin, ORDER)
+        told: list[int] = []
+        count = interrupt(order, moment, partial(draining.begin, SIGNAL, within=3))
+        if count < moment:  # it comes after all of them
+            draining.begin(SIGNAL, within=3)
+        draining.when_over(partial(told.append, 1))
+        assert (draining.why, node.ends, node.draining) == (SIGNAL, True, True), moment
+        time.advance(3.2)
+        assert (len(staying.cut), told, draining.is_over) == (1, [1], True), moment
+    assert count > 20
+
+
+def interrupt(function: Callable[[], object], moment: int, handler: Callable[[], object]) -> int:
+    """Call *function*, and *handler* before its instruction *moment*; return how many it had."""
+    count, before = 0, sys.gettrace()
+    code = getattr(function, "func", function).__code__
+
+    def trace(frame: Any, event: str, _argument: Any) -> Any:
+        nonlocal count
+        if frame.f_code is not code:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if count == moment:
+                sys.settrace(None)
+                handler()
+                sys.settrace(trace)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(before)
+    return count
 
 
 def test_a_drain_right_after_a_resume_has_a_time_of_its_own(

@@ -22,7 +22,7 @@ from sse_polling.lifecycle import Farewell, Refusal
 from sse_polling.lifecycle import Node as Admission
 from sse_polling.measures import Measures
 from sse_polling.models import Node, NodeSockets, Order
-from sse_polling.nodes import figures, giving, rows
+from sse_polling.nodes import figures, giving, reading, rows
 from sse_polling.nodes.listing import CLIENT_CHARACTERS, MOST_LISTED, list_sockets, unpack
 from sse_polling.nodes.obeying import obey
 from sse_polling.nodes.points import KEPT_POINTS, POINT_SECONDS, Point, Points
@@ -90,8 +90,8 @@ def test_the_rows_of_the_dead_are_tidied_and_all_that_is_theirs() -> None:
     stopping, stopped = (write(f"web:{number}:aa", ends=True) for number in (3, 4))
     back(silent, 500)
     back(dead, 700)
-    back(stopping, 50, "seen", "stopped")
-    back(stopped, 70, "seen", "stopped")
+    back(stopping, 350, "seen", "stopped")  # what it told of the last five minutes counts
+    back(stopped, 370, "seen", "stopped")
     for row in (living, dead):
         order(row)
         rows.write_sockets(row.name, 1, b"packed")
@@ -441,6 +441,31 @@ def test_the_fleet_is_read_with_one_query_and_one_more_for_the_sockets() -> None
     with CaptureQueriesContext(connection) as asked:
         (one,) = read_fleet(node=fleet.nodes[2].pk, sockets=True).nodes
     assert (len(asked), one.name, one.listed_total) == (2, "web:2:aa", 1)
+
+
+@on_the_database
+def test_the_gaps_of_a_process_that_has_stopped_count_for_five_minutes_and_it_is_shown_for_one() -> None:
+    write("web:1:aa")
+    # A loss of the time before: the point that tells of it is the older one.
+    points = [point(gaps=gaps).packed() for gaps in (7, 0)]
+    gone = write("web:2:bb", ends=True, history={"age": 0.0, "points": points})
+    seen: list[tuple[int, list[str]]] = []
+    for older in (50, 20, 180, 70):  # 50, 70, 250, 320 seconds ago
+        back(gone, older, "seen", "stopped")
+        rows.tidy()
+        fleet = read_fleet()
+        seen.append((fleet.lost, [each.host for each in fleet.shown if each.state == "stopped"]))
+        assert len(fleet.nodes) == 2
+    assert seen == [(7, ["web"]), (7, []), (7, []), (0, [])]
+
+
+@on_the_database
+def test_of_many_rows_those_that_spoke_last_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash loop leaves one each time."""
+    monkeypatch.setattr(reading, "MOST_NODES", 3)
+    for number in range(5):
+        back(write(f"web:{number}:aa"), 100 - 10 * number if number else 0)
+    assert [each.pid for each in read_fleet().nodes] == [0, 3, 4]  # by name, as ever
 
 
 @on_the_database

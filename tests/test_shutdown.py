@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -24,6 +25,8 @@ from sse_polling.shutdown import listen
 
 class Drain:
     """A drain that is over when the test says so."""
+
+    why: str | None = None
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -39,6 +42,13 @@ class Drain:
 
     def when_over(self, callback: Callable[[], object]) -> None:
         self._callbacks.append(callback)
+
+    def is_told(self) -> bool:
+        return True
+
+    def cut(self) -> None:
+        for connection in [*registry, *node.flushing]:
+            connection.abort()
 
     def end(self) -> None:
         for callback in self._callbacks:
@@ -66,6 +76,8 @@ def drain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drain]:
     handlers = {number: signal.getsignal(number) for number in shutdown.SIGNALS}
     monkeypatch.setattr(shutdown, "draining", drain)
     monkeypatch.setattr(shutdown, "_watch", None)
+    monkeypatch.setattr(shutdown, "let_go", lambda: None)  # pytest goes on
+    monkeypatch.setattr(shutdown, "_let_go_after", lambda loop: None)  # and this would outlive the test
     monkeypatch.setattr(shutdown, "FLUSH_SECONDS", 0.01)
     for name in ("granian", "hypercorn.asyncio.run", "twisted.internet.reactor"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -129,6 +141,37 @@ async def test_any_other_server_is_told_when_the_drain_is_over(drain: Drain) -> 
     assert server.heard == [signal.SIGTERM]
 
 
+async def test_the_last_row_is_waited_for_and_then_the_database_let_go(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, let_go = False, mock.Mock()
+    monkeypatch.setattr(drain, "is_told", lambda: told)
+    monkeypatch.setattr(shutdown, "let_go", let_go)
+    server = Server()
+    listen()
+    signal.raise_signal(signal.SIGTERM)
+    await until(lambda: drain._callbacks)
+    drain.end()
+    await asyncio.sleep(0.1)
+    assert (server.heard, let_go.mock_calls) == ([], [])
+    told = True
+    await until(lambda: server.heard)
+    let_go.assert_called_once_with()
+
+
+async def test_a_row_that_is_never_written_does_not_keep_the_server(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "is_told", lambda: False)
+    monkeypatch.setattr(shutdown, "ROW_SECONDS", 0.05)
+    server = Server()
+    listen()
+    signal.raise_signal(signal.SIGTERM)
+    await until(lambda: drain._callbacks)
+    drain.end()
+    await until(lambda: server.heard)
+
+
 @override_settings(SSE_POLLING={"DRAIN": {"seconds": 0, "ack_seconds": 0, "spread_seconds": 0}})
 async def test_a_drain_that_is_never_over_does_not_keep_the_server(
     drain: Drain, monkeypatch: pytest.MonkeyPatch
@@ -143,8 +186,11 @@ async def test_a_drain_that_is_never_over_does_not_keep_the_server(
     assert server.heard == [signal.SIGTERM]
 
 
-async def test_a_signal_that_is_repeated_at_once_is_not_a_second_one(drain: Drain) -> None:
+async def test_a_signal_that_a_parent_repeats_at_once_is_not_a_second_one(
+    drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """hypercorn's parent tells its slower worker twice, one right after the other."""
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "a parent")
     server = Server()
     listen()
     for _ in range(3):
@@ -152,6 +198,16 @@ async def test_a_signal_that_is_repeated_at_once_is_not_a_second_one(drain: Drai
     await asyncio.sleep(0.05)
     assert server.heard == []
     assert drain.begun == ["signal"]
+
+
+async def test_without_a_parent_a_second_ctrl_c_is_obeyed_at_once(drain: Drain) -> None:
+    server = Server()
+    listen()
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)  # whoever started it passes the first one on
+    assert server.heard == []
+    signal.raise_signal(signal.SIGINT)
+    assert server.heard == [signal.SIGINT]
 
 
 @pytest.mark.usefixtures("_at_once")
@@ -359,9 +415,12 @@ def test_the_child_of_a_fork_has_the_handlers_from_before() -> None:
     assert ended.stdout == "the server\n0 True\n", ended.stderr
 
 
-async def test_a_drain_is_told_after_how_many_seconds_uvicorn_cuts(drain: Drain) -> None:
+@pytest.mark.parametrize(("limit", "within"), [(5, 4.6), (0.4, 0.1), (0, 0.1)])  # a moment is left always
+async def test_a_drain_is_told_after_how_many_seconds_uvicorn_cuts(
+    drain: Drain, limit: float, within: float
+) -> None:
     class Config:
-        timeout_graceful_shutdown = 5
+        timeout_graceful_shutdown = limit
 
     class Patient:
         config = Config()
@@ -374,4 +433,4 @@ async def test_a_drain_is_told_after_how_many_seconds_uvicorn_cuts(drain: Drain)
         signal.signal(number, Patient().handle_exit)
     shutdown.listen()
     signal.raise_signal(signal.SIGTERM)
-    assert drain.within == [pytest.approx(4.6)]
+    assert drain.within == [pytest.approx(within)]

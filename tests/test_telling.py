@@ -105,6 +105,13 @@ def test_gaps_come_first_and_say_why(reasons: object, why: str) -> None:
     )
 
 
+def test_what_a_process_lost_is_told_though_it_has_stopped() -> None:
+    gone = {"state": "stopped", "figures": {"gaps": {"trimmed": 7}}, "points": [a_point(gaps=7)]}
+    words = "612 readers on 41 sockets; 7 gaps in the last 5 minutes: retention had removed events that "
+    assert told(a_node(), a_node("b:2:bb", age=280.0, **gone)).startswith(words)
+    assert told(a_node(), a_node("b:2:bb", age=320.0, **gone)) == "612 readers on 41 sockets, nothing lost."
+
+
 def test_what_hurts_most_is_told_first() -> None:
     words = told(
         draining("a:1:aa", 2, 2.0),

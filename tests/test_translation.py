@@ -119,7 +119,7 @@ def test_words_have_their_messages_places_and_ends(german: dict[Key, Entry]) -> 
         return sorted(re.findall(rf"{PLACE}|%%|\{{\w+\}}|</?\w+>", words))
 
     def end(words: str) -> str:
-        return words[-1] if words[-1] in ".:?!" else ""
+        return words[-1:] if words[-1:] in ".:?!" else ""
 
     for (_context, message, plural), entry in german.items():
         for words in entry.forms:

@@ -16,8 +16,8 @@ from .ordering import CHANNEL, CLOSE, DRAIN, DRAIN_ALL, DRAINS, RESUME, RESUME_A
 __all__ = ["judge"]
 
 
-def judge(asked: Asked, fleet: Fleet) -> Judgement:
-    """Return what *asked* would do to *fleet*, as its rows tell it."""
+def judge(asked: Asked, fleet: Fleet, *, sees: bool) -> Judgement:
+    """Return what *asked* would do to *fleet*, as its rows tell it. *sees*: to one who may look at it."""
     if asked.kind == DRAIN_ALL:
         return _drain_all(fleet)
     if asked.kind == RESUME_ALL:
@@ -29,7 +29,9 @@ def judge(asked: Asked, fleet: Fleet) -> Judgement:
         return Judgement(refusal=gettext("There is no such node any more."))
     if node.state == "stopped":
         return Judgement(refusal=gettext("Node %(node)s has stopped.") % {"node": node_label(node)})
-    return {DRAIN: _drain, RESUME: _resume, CLOSE: _close}[asked.kind](asked, node, fleet)
+    if asked.kind == CLOSE:
+        return _close(asked, node, sees=sees)
+    return {DRAIN: _drain, RESUME: _resume}[asked.kind](asked, node, fleet)
 
 
 def _drain(asked: Asked, node: NodeView, fleet: Fleet) -> Judgement:
@@ -166,7 +168,7 @@ def _channel(asked: Asked, fleet: Fleet) -> Judgement:
     )
 
 
-def _close(asked: Asked, node: NodeView, fleet: Fleet) -> Judgement:
+def _close(asked: Asked, node: NodeView, *, sees: bool) -> Judgement:
     label = {"node": node_label(node), "number": asked.target}
     if not asked.target.isascii() or not asked.target.isdecimal() or len(asked.target) > 18:
         return Judgement(refusal=gettext("No socket was named."))
@@ -183,7 +185,7 @@ def _close(asked: Asked, node: NodeView, fleet: Fleet) -> Judgement:
         nodes=[node],
         title=gettext("Close socket %(number)s of node %(node)s?") % label,
         button=gettext("Yes, close it"),
-        effects=[_described(socket), *effects] if socket is not None else effects,
+        effects=[_described(socket), *effects] if socket is not None and sees else effects,
         warnings=_silence([node]),
         done=gettext("Node %(node)s was asked to close socket %(number)s.") % label,
         log=gettext("Asked to close socket %(number)s.") % label,

@@ -110,7 +110,7 @@ def socket_parts(fleet: Fleet, query: Mapping[str, str], may: _May) -> dict[str,
         "choices": {
             "states": list(STATES.items()),
             "doors": [(name, door_label(name)) for name in sorted({*DOORS, *page.doors})],
-            "nodes": [(node.pk, node_label(node, fleet)) for node in fleet.nodes],
+            "nodes": [(node.pk, node_label(node, fleet)) for node in fleet.shown],
         },
     }
 

@@ -152,7 +152,7 @@ class NodeAdmin(_ModelAdmin):
         asked = self._asked(request, request.GET.dict())
         if asked is None:
             return self._refuse(request, gettext("There is no such button."))
-        judgement = _judge(asked)
+        judgement = self._judge(request, asked)
         if judgement.refusal:
             return self._refuse(request, judgement.refusal, asked)
         context = {
@@ -169,7 +169,7 @@ class NodeAdmin(_ModelAdmin):
         asked = self._asked(request, request.POST.dict())
         if asked is None:
             return self._refuse(request, gettext("There is no such button."))
-        judgement = _judge(asked)
+        judgement = self._judge(request, asked)
         if judgement.refusal:
             return self._refuse(request, judgement.refusal, asked)
         nodes = [node.pk for node in judgement.nodes]
@@ -188,6 +188,10 @@ class NodeAdmin(_ModelAdmin):
         elif not permitted(request)(asked.kind):
             raise PermissionDenied
         return asked
+
+    def _judge(self, request: HttpRequest, asked: Asked) -> Judgement:
+        fleet = read_fleet(sockets=asked.kind in (CHANNEL, CLOSE))
+        return judge(asked, fleet, sees=self.has_view_permission(request))
 
     def _refuse(self, request: HttpRequest, why: str, asked: Asked | None = None) -> HttpResponse:
         self.message_user(request, why, messages.WARNING)
@@ -232,10 +236,6 @@ def _last_words(node: NodeView) -> dict[str, str]:
         )
         return {"sentence": words % told}
     return {}
-
-
-def _judge(asked: Asked) -> Judgement:
-    return judge(asked, read_fleet(sockets=asked.kind in (CHANNEL, CLOSE)))
 
 
 def _key(text: str) -> int | None:

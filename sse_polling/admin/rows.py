@@ -63,7 +63,7 @@ def node_rows(fleet: Fleet, may: Callable[[str], bool]) -> list[NodeRow]:
     """Return the rows of *fleet*, those that need a look first. *may*: whether a kind of order is allowed."""
     worst = ("silent", "draining", "full", "drained", "serving", "stopped")
     rank = {state: place for place, state in enumerate(worst)}
-    nodes = sorted(fleet.nodes, key=lambda node: (rank.get(node.state, 3), node.name))
+    nodes = sorted(fleet.shown, key=lambda node: (rank.get(node.state, 3), node.name))
     allowed = {kind for kind in (DRAIN, RESUME) if may(kind)}
     return [_node_row(node, fleet, allowed) for node in nodes]
 

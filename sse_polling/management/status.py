@@ -114,7 +114,7 @@ def _node_as_json(node: NodeView, fleet: Fleet) -> dict[str, Any]:
 
 
 def _table(fleet: Fleet, width: int, paint: Paint) -> Iterable[str]:
-    rows = [_cells(node, fleet) for node in fleet.nodes]
+    rows = [_cells(node, fleet) for node in fleet.shown]
     columns = list(rows[0])
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in columns}
     spare = [name for name in SPARE if name in columns]
@@ -127,7 +127,7 @@ def _table(fleet: Fleet, width: int, paint: Paint) -> Iterable[str]:
         else:
             break
     yield _line({name: name for name in columns}, columns, widths, gap).rstrip()
-    for node, row in zip(fleet.nodes, rows, strict=True):
+    for node, row in zip(fleet.shown, rows, strict=True):
         yield paint(_line(row, columns, widths, gap).rstrip(), node.state)
     if gone := [name for name in rows[0] if name not in columns]:
         yield gettext("Not shown, for lack of width: %(columns)s.") % {"columns": ", ".join(gone)}

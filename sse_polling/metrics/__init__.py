@@ -6,7 +6,7 @@ old, as all others; ``sse_polling_node_age_seconds`` tells.
 
 Each process is a ``node`` label of its own, and its counters belong to its life: they begin at 0 and never go
 back. So ``rate()`` and ``increase()`` work for each node, and a ``sum()`` over them is the fleet's. A process
-that has ended stays for about a minute, so that its last counts are scraped; a silent one for ten.
+that has ended stays for some minutes, so that its last counts are scraped; a silent one for ten.
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ class Beat:
         self._points: Points | None = None
         self._listed = self._tidied = float("-inf")
         self._watched = False
+        self._told_end = False
         self._results: dict[int, str] = {}  # of orders, until the database has them
 
     def start(self) -> None:
@@ -75,6 +76,7 @@ class Beat:
         self._points = self._points or Points(now=time.monotonic())
         draining.bind(loop)
         draining.on_change = self.look
+        draining.is_told = lambda: self._told_end
         if self._heard not in hub.on_fleet:
             hub.on_fleet.append(self._heard)
         self._task = supervise("node", self._run)
@@ -133,8 +135,9 @@ class Beat:
         tidies = now - self._tidied >= TIDY_SECONDS
         if tidies:
             self._tidied = now
-        before, watches = self._watched, self._watches()
-        told = await run_aside(self._write, values, listing, watches=watches, tidies=tidies, ends=self._ends)
+        before, watches, ends = self._watched, self._watches(), self._ends
+        told = await run_aside(self._write, values, listing, watches=watches, tidies=tidies, ends=ends)
+        self._told_end = ends
         tells, self._watched, node.elsewhere, orders = told
         if watches and self._watched and not before:
             sender.post({"look": True})  # only now do the others find that somebody looks

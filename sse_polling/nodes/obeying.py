@@ -26,9 +26,9 @@ def obey(order: Order, node: Node, draining: Draining, *, late: bool) -> str:
     if order.kind == Order.Kind.RESUME:
         if not node.draining:
             return "already"
+        draining.resume()
         if draining.why == SIGNAL:
             return "ends"
-        draining.resume()
         return "begun"
     if order.kind == Order.Kind.CLOSE:
         found = node.registry.numbered(int(order.target)) if order.target.isdecimal() else None

@@ -25,6 +25,8 @@ from .rows import SILENT_SECONDS
 __all__ = ["STATES", "Drain", "Fleet", "Moment", "NodeView", "read_fleet"]
 
 STATES = ("serving", "full", "draining", "drained", "silent", "stopped")
+SHOWN_SECONDS = 60.0  # of a process that has stopped
+MOST_NODES = 1_000  # those that spoke last: a crash loop leaves a row each time
 RATE_SECONDS = 15.0  # rates are over so much of the last minutes
 
 
@@ -139,6 +141,11 @@ class Fleet:
     now: datetime
 
     @property
+    def shown(self) -> list[NodeView]:
+        """Those worth a line: a process that has stopped only for a minute, though its past still counts."""
+        return [each for each in self.nodes if each.state != "stopped" or each.age <= SHOWN_SECONDS]
+
+    @property
     def live(self) -> list[NodeView]:
         return [node for node in self.nodes if node.is_live]
 
@@ -214,10 +221,13 @@ def read_fleet(*, node: int | None = None, sockets: bool = False) -> Fleet:
 
     One query, and one more with *sockets*. Database errors pass.
     """
-    rows = Node.objects.using(alias()).order_by("name")
+    rows = Node.objects.using(alias())
     if node is not None:
         rows = rows.filter(pk=node)
-    found = list(rows.annotate(now=ExpressionWrapper(Now(), output_field=DateTimeField())))
+    latest = rows.order_by("-seen")[:MOST_NODES]
+    found = sorted(
+        latest.annotate(now=ExpressionWrapper(Now(), output_field=DateTimeField())), key=lambda row: row.name
+    )
     listings = {}
     if sockets:
         chosen = NodeSockets.objects.using(alias()).filter(node__in=[row.pk for row in found])

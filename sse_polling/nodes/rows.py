@@ -28,7 +28,7 @@ __all__ = [
 
 SILENT_SECONDS = 15.0  # a process that has said nothing for so long is silent
 LATE_SECONDS = 60.0  # an order that nobody has taken up for so long is not carried out any more
-STOPPED_SECONDS = 60.0  # a process that has said that it ends is shown for so long
+STOPPED_SECONDS = 360.0  # a process that has said that it ends: what it told counts for the last minutes
 DEAD_SECONDS = 600.0  # and one that has not
 DONE_SECONDS = 86_400.0  # an order that was carried out is shown for so long at most
 TIDIED = 500  # rows at a time

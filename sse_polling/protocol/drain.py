@@ -22,6 +22,12 @@ class Course:
         self.ack_seconds = min(ack_seconds, seconds)
         self.spread_seconds = min(spread_seconds, seconds - self.ack_seconds)
 
+    def end_within(self, seconds: float, *, now: float) -> None:
+        """Be over *seconds* from *now* at the latest: the server cuts then."""
+        self.seconds = min(self.seconds, now - self.began + seconds)
+        self.ack_seconds = min(self.ack_seconds, self.seconds)
+        self.spread_seconds = max(0.0, min(self.spread_seconds, self.seconds - self.ack_seconds))
+
     def due(self, now: float) -> int:
         """Return how many should have been asked by *now*; the first at once."""
         if now >= self.began + self.spread_seconds:

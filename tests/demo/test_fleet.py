@@ -231,7 +231,8 @@ async def test_a_stream_survives_the_death_of_its_server_and_the_server_is_back(
         assert set(client.statuses) == {200}, "a browser never comes back from anything else"
         assert set(client.types) == {"message"}, "no gap is told where nothing was lost"
         for name, pid in killed.items():
-            assert f"{name} was ended by SIGKILL; starting it again." in fleet.log()
+            words = f"{name} was ended by SIGKILL; starting it again."
+            await eventually(lambda words=words: words in fleet.log())  # it looks ten times a second
             await eventually(lambda name=name, pid=pid: fleet.table()[name][0] != pid)
             port = fleet.table()[name][1]
             assert port is not None

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from project.programs.ports import accepts, free_port
 from tests.demo.conftest import Demo, alive
 from tests.harness.site import ROOT, Site
@@ -117,6 +119,7 @@ def test_a_site_without_a_key_does_not_start(tmp_path: Path) -> None:
     assert "set DJANGO_SECRET_KEY" in done.stderr
 
 
+@pytest.mark.faults
 def test_the_crowd_loses_nothing_through_a_restart(demo: Demo) -> None:
     crowd = subprocess.Popen(
         [sys.executable, "manage.py", "crowd", "--url", demo.url, "--clients", "40", "--seconds", "14"],

@@ -76,6 +76,8 @@ class EventSourceClient:
         self.strict = strict
         self.retry_ms = 3000
         self.transcript: list[Entry] = []
+        #: How often the server asked it to leave.
+        self.farewells = 0
         self.comments: list[str] = []
         #: One per request that got a whole head.
         self.responses: list[Response] = []
@@ -246,6 +248,9 @@ class EventSourceClient:
         return False
 
     def _keep(self, message: Message) -> None:
+        if (message.type, message.data) == ("close", "pool_draining"):
+            self.farewells += 1  # of the server: no event of a channel
+            return
         self.transcript.append(
             Entry(
                 message.last_event_id, message.type, message.data, time.monotonic(), len(self.responses) - 1

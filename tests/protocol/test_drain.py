@@ -62,6 +62,27 @@ def test_its_estimate_is_the_acks_time_at_first_and_then_follows_the_pace() -> N
     assert drain.estimate(BEGAN + 1, 1) == 2  # not before the last was asked
 
 
+@given(courses, st.floats(0, 400), seconds)
+def test_one_that_has_to_be_over_sooner_is_and_is_a_drain_as_any_other(
+    drain: Course, passed: float, within: float
+) -> None:
+    lasts, due = drain.seconds, drain.due(BEGAN + passed)
+    drain.end_within(within, now=BEGAN + passed)
+    assert drain.is_late(BEGAN + passed + within + 1e-6)
+    assert drain.seconds == pytest.approx(min(lasts, passed + within))
+    assert drain.spread_seconds >= 0
+    assert drain.spread_seconds + drain.ack_seconds <= drain.seconds + 1e-9
+    assert due <= drain.due(BEGAN + passed)  # nobody who was asked is not
+    assert drain.due(BEGAN + drain.seconds) == drain.total
+    assert drain.estimate(BEGAN + passed, drain.total) <= max(within, 0) + 1e-6
+
+
+def test_one_without_any_time_asks_all_at_once() -> None:
+    drain = course(300)
+    drain.end_within(0, now=BEGAN)
+    assert (drain.due(BEGAN), drain.is_late(BEGAN)) == (300, True)
+
+
 def test_whoever_is_left_at_the_end_is_late() -> None:
     drain = course(3)
     assert not drain.is_late(BEGAN + 19.9)

@@ -68,6 +68,7 @@ def real_lines(least: int) -> list[str]:
     raise AssertionError(f"Django has {len(lines)} lines only")
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(240)
 async def test_every_line_of_a_long_text_reaches_a_browser_once_and_in_order(
     tmp_path: Path, serve: Callable[..., AsgiServer]

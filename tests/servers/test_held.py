@@ -80,7 +80,10 @@ async def hold(server: AsgiServer, channel: str, cookies: dict[str, str], stack:
         return await asyncio.gather(*(one() for _ in range(STREAMS)))
 
 
-@pytest.mark.parametrize(("door", "kind"), [("mount", "daphne"), ("view", "daphne"), ("mount", "uvicorn")])
+@pytest.mark.parametrize(
+    ("door", "kind"),
+    [("mount", "daphne"), pytest.param("view", "daphne", marks=pytest.mark.faults), ("mount", "uvicorn")],
+)
 async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_descriptor(
     shared_postgres: Postgres,
     serve: Callable[..., AsgiServer],
@@ -115,12 +118,14 @@ async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_desc
         assert server.sockets() >= STREAMS
 
         await eventually(lambda: server.threads() < 16, what="fewer than 16 threads")
-        await eventually(lambda: shared_postgres.connections(database) <= 2, what="two database connections")
+        await eventually(
+            lambda: shared_postgres.connections(database) <= 3, what="the hub's connections and the beat's"
+        )
         await asyncio.sleep(0.5)  # and it stays so
         figures["threads"] = server.threads()
         figures["database connections"] = shared_postgres.connections(database)
         assert server.threads() < 16
-        assert shared_postgres.connections(database) <= 2
+        assert shared_postgres.connections(database) <= 3
 
         await asyncio.to_thread(
             server.publish, channel, events=[{"data": "a"}, {"data": "b", "ends_burst": True}]

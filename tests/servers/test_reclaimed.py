@@ -83,7 +83,8 @@ async def test_a_kept_socket_carries_the_next_poll(keeping: dict[Kind, AsgiServe
     waits = []
     async with EventSourceClient(server_url(server, channel)) as client:
         for number in range(2, 12):
-            waits += retries(await client.one_response(deadline=10))
+            while len(client.data) < number - 1:  # a poll may come before this process knows of the event
+                waits += retries(await client.one_response(deadline=10))
             server.publish(channel, str(number))
         assert client.connections == 1
         assert client.data == ["one", *map(str, range(2, 11))]
