@@ -53,6 +53,7 @@ ERRORS = (DatabaseError, InterfaceError)
 LOST = (OperationalError, InterfaceError)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
 LAST_SECONDS = 1.0  # for what a process says at its end, which waits for it
 
 _lock = threading.Lock()
@@ -305,16 +306,21 @@ def shutdown() -> None:
 
 
 def _close(pool: ThreadPoolExecutor) -> None:
-    started = len(pool._threads)
-    barrier = threading.Barrier(started) if started else None
+    closed, may_end = threading.Semaphore(0), threading.Event()
 
     def close() -> None:
         connections.close_all()
-        if barrier is not None:
-            barrier.wait(5)
+        closed.release()
+        may_end.wait(CLOSE_SECONDS)  # another of these calls is for another thread
 
-    for _ in range(started):
+    calls = 0
+    while calls < len(pool._threads):  # a call may start one more, while those that are there still work
         pool.submit(close)
+        calls += 1
+    until = time.monotonic() + CLOSE_SECONDS
+    for _ in range(calls):
+        closed.acquire(timeout=max(0.0, until - time.monotonic()))
+    may_end.set()
     pool.shutdown()
 
 

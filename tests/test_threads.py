@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
-from django.db import connection
+from django.db import connection, connections
 
-from sse_polling import threads
+from sse_polling import database, threads
 from sse_polling.threads import give_thread_back
 
 
@@ -53,3 +54,26 @@ async def test_another_asgiref_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delattr(SyncToAsync, "context_to_thread_executor")
     stayed: Any = await give_thread_back()
     assert stayed is False
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_at_their_end_the_connection_of_a_thread_that_is_still_busy_is_closed_too() -> None:
+    """The pool starts another thread for a call that would close it, which has nothing to close."""
+    free = threading.Event()
+    wrappers: list[Any] = []
+    busy = asyncio.ensure_future(database.run(_keep_a_connection, wrappers, free))
+    async with asyncio.timeout(10):
+        while not wrappers:  # noqa: ASYNC110 - a thread tells
+            await asyncio.sleep(0)
+        pool = database._pools["reading"]
+        ending = asyncio.ensure_future(asyncio.to_thread(database.shutdown))
+        while len(pool._threads) == 1:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+        free.set()
+        await asyncio.gather(busy, ending)
+    assert wrappers[0].connection is None
+
+
+def _keep_a_connection(wrappers: list[Any], until: threading.Event) -> None:
+    wrappers.append(connections["default"])
+    until.wait(10)
