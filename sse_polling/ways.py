@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from .conf import Config
 from .connections import Connection
+from .protocol import wire
 from .protocol.encoding import Encoder, JsonAnswer, JsonLines, ServerSentEvents
 from .stream import Stream
 
@@ -71,7 +72,8 @@ class Streaming(Way):
         return Answer(204, [("Cache-Control", "no-cache")])  # it stops an EventSource
 
     def refused(self, *, retry_ms: int, identifier: str | None) -> Answer:
-        return Answer(200, list(self.headers), self.encoder.opening(retry_ms=retry_ms, identifier=identifier))
+        # Without the empty line of data that primes: nothing begins here.
+        return Answer(200, list(self.headers), wire.opening(retry_ms=retry_ms, identifier=identifier))
 
 
 class Poll(Way):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections import Counter
@@ -94,8 +95,12 @@ def check(hostile: Hostile, response: Response) -> None:
     assert response.complete, f"{hostile}: {response}"
     if response.status == 200 and hostile.method == "GET":
         kind = response.header("content-type")
-        assert kind == "text/event-stream" or b"/events/ready" in hostile.raw or b"/../ready" in hostile.raw
-        parse(response.body)
+        if kind == "application/json":
+            assert any(each in hostile.raw for each in (b"/events/ready", b"/../ready", b"/poll"))
+            json.loads(response.body)
+        else:
+            assert kind == "text/event-stream"
+            parse(response.body)
     elif response.status == 400 and not response.headers:
         assert b"multipart" in hostile.raw  # Twisted reads forms itself, and has no words for broken ones
     elif response.status in REFUSALS:
