@@ -13,7 +13,6 @@ from typing import TextIO
 from django.conf import settings
 
 from .children import Child, Kind, Server, Worker, end_all
-from .desk import end_agents
 from .peers import PEERS
 from .programs.finding import Program, find
 from .programs.front import Front
@@ -100,7 +99,6 @@ class Fleet:
         for pattern in ("*.pid", "*.log", "nginx.conf", WRAPPER):
             for left in self.folder.glob(pattern):
                 left.unlink()
-        end_agents(self.folder)
 
     def start(self, supervisor: Supervisor) -> bool:
         """Start everything; False when asked to stop meanwhile. Raises :exc:`GivenUp`."""
@@ -126,7 +124,6 @@ class Fleet:
     def end(self) -> None:
         """End everything, last started first, each step within a bound."""
         end_all([*([self.machine] if self.machine else []), *self.workers], 5)
-        end_agents(self.folder)
         # nginx stays a little longer, so that the streams are ended by their servers and not cut.
         end_all(self.servers, STOP_SECONDS)
         for service in (self.front, self.redis, self.postgres):

@@ -14,22 +14,17 @@ from .ranking import Candidate, mentions, pattern, rank, rarity
 from .steps import Step
 from .wording import action, definition_of, describe, listed, no_answer, observed, reasoning, span
 
-__all__ = ["investigate", "opening"]
+__all__ = ["investigate"]
 
 _SHOWN = 8
 _MANY_DEFINITIONS = 12
 _BUILTINS = frozenset(dir(builtins)) | frozenset(dir(str)) | frozenset(dir(dict)) | {"append"}
 
 
-def opening(question: str) -> Step:
-    """Return the first step: what the question is made of."""
-    return reasoning(describe(read_question(question)), question=question.strip())
-
-
 def investigate(library: Library, question: str) -> Iterator[Step]:
     """Answer `question` from the library's source; the last step is the `final` one."""
     asked = read_question(question)
-    yield opening(question)
+    yield reasoning(describe(asked), question=question.strip())
     if not asked.terms:
         yield no_answer(asked, "Every word of it is too common to search for.")
         return

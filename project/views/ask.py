@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-
 import django
 from django import forms
 from django.http import HttpRequest, HttpResponse
@@ -12,12 +9,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
-from project.agent.investigation import opening
-from project.desk import SLOTS, hire
-from sse_polling import publish
-from sse_polling.models import Event
+from project.models import Task
+from project.tasks.submitting import Full, submit
 
 from .home import missing
+from .tasks import is_erased
 
 __all__ = ["ask", "task"]
 
@@ -41,40 +37,28 @@ class QuestionForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
 def ask(request: HttpRequest) -> HttpResponse:
-    """Take a question, start an agent on it, and go to the page that follows it."""
+    """Take a question, hand it to the workers, and go to the page that follows the answer."""
     form = QuestionForm(request.POST or None)
-    busy = False
+    refusal = ""
     if request.method == "POST" and form.is_valid():
-        question = form.cleaned_data["question"]
-        channel = f"ask.{secrets.token_hex(8)}"
-        if hire(channel, question):
-            # The agent publishes this step too, under the same key, so it is there once.
-            publish(channel, opening(question).data(1), key="step-1")
-            return redirect("task", channel.removeprefix("ask."))
-        busy = True
+        try:
+            return redirect("task", submit(form.cleaned_data["question"]).key)
+        except Full as full:
+            refusal = str(full)
     context = {
         "form": form,
         "examples": EXAMPLES,
-        "busy": busy,
-        "slots": SLOTS,
+        "refusal": refusal,
         "django_version": django.get_version(),
     }
-    return render(request, "demo/ask.html", context, status=503 if busy else 200)
+    return render(request, "demo/ask.html", context, status=503 if refusal else 200)
 
 
 @require_safe
 @never_cache
 def task(request: HttpRequest, task: str) -> HttpResponse:
     """Show a task's steps from the first, however often the page is reloaded."""
-    channel = f"ask.{task}"
-    first = Event.objects.filter(channel__name=channel).order_by("sequence").first()
-    if first is None:
+    row = Task.objects.filter(key=task).first()
+    if row is None or is_erased(row):
         return missing(request, reason="Nobody asked this, or it was so long ago that it was deleted.")
-    return render(request, "demo/task.html", {"channel": channel, "question": _question(first.data)})
-
-
-def _question(data: str) -> str:
-    try:
-        return str(json.loads(data)["content"]["question"])
-    except (ValueError, KeyError, TypeError):
-        return "A question"
+    return render(request, "demo/task.html", {"task": row})

@@ -9,7 +9,6 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import redirect, render
@@ -20,13 +19,13 @@ from django.views.decorators.vary import vary_on_headers
 
 from project.models import Task
 from project.tasks import ledger
-from project.tasks.agents import answer, index
+from project.tasks.submitting import Full, submit
 from project.tasks.timeline import timeline
 from sse_polling.models import Channel, Event
 
 from .home import missing
 
-__all__ = ["cancel", "task", "tasks"]
+__all__ = ["cancel", "is_erased", "task", "tasks"]
 
 LISTED = 50
 MAX_BODY_BYTES = 16_384
@@ -127,15 +126,13 @@ def _submit(request: HttpRequest) -> HttpResponse:
             return _console(request, None, form=form, status=400)
         sentence = " ".join(f"{name}: {error}" for name, errors in form.errors.items() for error in errors)
         raise Refused(400, "invalid", sentence)
-    function = index if form.cleaned_data["index"] else answer
-    with transaction.atomic():
-        if Task.objects.filter(state=Task.State.WAITING).count() >= ledger.MAX_WAITING:
-            message = f"{ledger.MAX_WAITING} tasks wait already. Try again in a moment."
-            if _wants_page(request):
-                return _console(request, None, form=form, refusal=message, status=503)
-            raise Refused(503, "full", message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
-        made = function.enqueue(question=form.cleaned_data["question"], pace=form.cleaned_data["pace"])
-    row = Task.objects.get(key=made.id)
+    asked = form.cleaned_data
+    try:
+        row = submit(asked["question"], indexed=asked["index"], pace=asked["pace"])
+    except Full as full:
+        if _wants_page(request):
+            return _console(request, None, form=form, refusal=str(full), status=503)
+        raise Refused(503, "full", str(full), {"Retry-After": str(RETRY_AFTER_SECONDS)}) from None
     if _wants_page(request):
         return redirect("tasks-task", row.key)
     answered = JsonResponse(_whole(request, row), status=201)
@@ -171,6 +168,11 @@ def _found(row: Task | None, key: str) -> Task:
     if row is None:
         raise Refused(404, "unknown", f"There is no task {key}.")
     return row
+
+
+def is_erased(row: Task) -> bool:
+    """Tell whether retention has removed the channel of a task that is over."""
+    return row.is_over and not Event.objects.filter(channel__name=row.channel).exists()
 
 
 def _wants_page(request: HttpRequest) -> bool:
@@ -223,9 +225,7 @@ def _console(
         "watched": row,
         "source": row.children.first() if row else None,
         # Retention has removed its channel, so there is nothing to wait for.
-        "erased": row is not None
-        and row.is_over
-        and not Event.objects.filter(channel__name=row.channel).exists(),
+        "erased": row is not None and is_erased(row),
         "form": form or TaskForm(),
         "refusal": refusal,
         "may_cancel": settings.DEBUG or request.user.is_staff,

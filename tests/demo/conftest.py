@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Self
 
@@ -30,7 +33,9 @@ class Demo(Process):
         self._starts = 0
         self.var = directory / "var"
         self.site = Site(
-            directory, settings="project.settings", env={"DJANGO_VAR": str(self.var), "DJANGO_DEBUG": "1"}
+            directory,
+            settings="project.settings",
+            env={"DJANGO_VAR": str(self.var), "DJANGO_DEBUG": "1", "TASK_PACE": "0.15"},
         )
 
     @property
@@ -83,6 +88,24 @@ def alive(pid: int) -> bool:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+def form_of(demo: Demo, page: str) -> Callable[..., tuple[int, str]]:
+    """Return what posts a form of that page, with its CSRF token and without a script."""
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    body = opener.open(demo.url + page, timeout=20).read().decode()
+    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', body)
+    assert found
+
+    def send(path: str, **fields: str) -> tuple[int, str]:
+        data = urllib.parse.urlencode({"csrfmiddlewaretoken": found[1], **fields}).encode()
+        try:
+            response = opener.open(demo.url + path, data=data, timeout=20)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        return response.status, response.read().decode()
+
+    return send
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import django
 import pytest
 
-from project.agent.investigation import investigate, opening
+from project.agent.investigation import investigate
 from project.agent.library import Library
 from project.agent.passage import caller, read_passage
 from project.agent.question import read_question
@@ -168,7 +168,8 @@ def test_robust_is_found_one_hop_further(django_source: Library) -> None:
 
 def test_each_search_is_followed_by_what_it_saw_and_all_are_small(django_source: Library) -> None:
     steps = list(investigate(django_source, "How does Model.save decide between INSERT and UPDATE?"))
-    assert steps[0] == opening("How does Model.save decide between INSERT and UPDATE?")
+    assert steps[0].type == "reasoning"
+    assert dict(steps[0].content)["question"] == "How does Model.save decide between INSERT and UPDATE?"  # type: ignore[arg-type]
     for step, following in itertools.pairwise(steps):
         if step.type == "action":
             assert following.type == "observation"

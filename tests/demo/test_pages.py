@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import signal
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack
-from http.cookiejar import CookieJar
 
 import pytest
 from playwright.async_api import Page, expect
 
 from project.csp import POLICY
-from tests.demo.conftest import Demo
+from tests.demo.conftest import Demo, form_of
 from tests.harness.chromium import open_page
 
 # A browser, a server and an agent share two cores with other tests.
@@ -53,7 +49,7 @@ async def test_an_answer_comes_as_steps_and_then_the_browser_stops(demo: Demo) -
         await page.get_by_role("button", name="Ask", exact=True).click()
         await expect(page.locator("h1")).to_have_text("What does transaction.on_commit do with robust?")
         await expect(page.locator(".step").nth(4)).to_be_visible()
-        # The agent is a process of its own: it goes on without the server.
+        # A worker is a process of its own: it goes on without the server.
         demo.signal(signal.SIGUSR1)
         await expect(page.locator("[data-status]")).to_contain_text("Answered", timeout=60_000)
         await expect(page.locator(".answer")).to_contain_text("django/db/transaction.py")
@@ -155,21 +151,8 @@ async def test_the_admin_works_under_the_policy(demo: Demo) -> None:
         assert [each for each in problems if "Content Security Policy" in each] == []
 
 
-def test_when_all_agents_are_at_work_the_visitor_is_told(demo: Demo) -> None:
-    with ExitStack() as stack:
-        for number in (1, 2, 3):
-            path = demo.var / "desk" / f"slot-{number}"
-            path.parent.mkdir(exist_ok=True)
-            slot = stack.enter_context(path.open("a"))
-            fcntl.flock(slot, fcntl.LOCK_EX)
-        status, body = _form(demo, "/ask/")("/ask/", question="How does <i>it</i> work?")
-        assert status == 503
-        assert "All 3 agents are at work" in body
-        assert 'value="How does &lt;i&gt;it&lt;/i&gt; work?"' in body
-
-
 def test_forms_refuse_nonsense_in_words(demo: Demo) -> None:
-    send = _form(demo, "/crowd/")
+    send = form_of(demo, "/crowd/")
     status, body = send("/crowd/preset/", preset="hectic")
     assert (status, "hectic" in body) == (400, True)
     status, body = send("/ask/", question="x" * 301)
@@ -181,24 +164,6 @@ def test_forms_refuse_nonsense_in_words(demo: Demo) -> None:
         urllib.request.urlopen(request, timeout=20)
     assert refused.value.code == 403
     assert "too old" in refused.value.read().decode()
-
-
-def _form(demo: Demo, page: str) -> Callable[..., tuple[int, str]]:
-    """Return what posts a form of that page, with its CSRF token and without a script."""
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
-    body = opener.open(demo.url + page, timeout=20).read().decode()
-    found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', body)
-    assert found
-
-    def send(path: str, **fields: str) -> tuple[int, str]:
-        data = urllib.parse.urlencode({"csrfmiddlewaretoken": found[1], **fields}).encode()
-        try:
-            response = opener.open(demo.url + path, data=data, timeout=20)
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        return response.status, response.read().decode()
-
-    return send
 
 
 def _listen(page: Page) -> list[str]:

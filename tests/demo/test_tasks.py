@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from project.agent.schema import check_step
+from tests.demo.conftest import form_of
 from tests.demo.tasking import QUESTION, Tasks, demo_for_tasks, steps, transcript
 from tests.harness.client import EventSourceClient
 
@@ -132,6 +133,10 @@ def test_only_so_many_tasks_wait(tasks: Tasks) -> None:
         status, body, headers = tasks.post({"question": QUESTION})
         assert (status, body["error"]["code"], headers["Retry-After"]) == (503, "full", "5")
         assert tasks.send("/tasks/").body["waiting"] == 50
+        status, page = form_of(tasks.demo, "/ask/")("/ask/", question="How does <i>it</i> work?")
+        assert status == 503
+        assert "50 tasks wait already" in page
+        assert 'value="How does &lt;i&gt;it&lt;/i&gt; work?"' in page
     finally:
         tasks.query("DELETE FROM project_task WHERE queue = 'nobody'")
 

@@ -14,7 +14,6 @@ from django.urls import reverse
 
 from project.children import Child, Server, Worker, end_all
 from project.descriptors import allow_many_files
-from project.desk import end_agents
 from project.programs.ports import HOST, why_not
 from project.restart import SUPERVISOR
 from project.supervisor import STOP_SECONDS, GivenUp, Supervisor
@@ -56,7 +55,6 @@ class Command(BaseCommand):
         finally:
             self.stdout.write("Stopping: the streams that are open may take a moment.")
             end_all([server, machine, *workers], STOP_SECONDS)
-            end_agents(settings.VAR)
             server.forget()
             self.stdout.write("Stopped.")
 
