@@ -33,6 +33,7 @@ def test_the_database_is_set_up_as_the_readme_says() -> None:
 
 
 @pytest.mark.skipif("SSE_POLLING_TEST_DATABASE_URL" in os.environ, reason="runs on PostgreSQL already")
+@pytest.mark.faults
 @pytest.mark.timeout(400)
 def test_the_database_tests_pass_on_postgresql_too(shared_postgres: Postgres) -> None:
     """Run everything marked `database` in a pytest of its own."""

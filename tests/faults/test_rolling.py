@@ -49,6 +49,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     fleet.close()
 
 
+@pytest.mark.faults
 async def test_two_processes_are_replaced_in_turn(two: Fleet) -> None:
     rolled = await roll(two, SHORT)
     report_rolling(rolled, form="short")

@@ -13,7 +13,6 @@ TWENTY = [
         strike=redis_faults.killed,
         short=0,
         full=0,
-        quick=("fleet",),
         publishing_goes_on=True,
     ),
     Fault(name="02-redis-away", strike=redis_faults.killed, short=3, full=20, publishing_goes_on=True),
@@ -84,7 +83,6 @@ TWENTY = [
         short=2,
         full=15,
         where=("fleet", "embedded"),
-        quick=("embedded",),
     ),
     Fault(
         name="16-clients-trickle",

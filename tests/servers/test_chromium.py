@@ -103,7 +103,7 @@ FAST = {
 }
 
 
-@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+@pytest.mark.parametrize("kind", ["daphne", pytest.param("uvicorn", marks=pytest.mark.faults)])
 async def test_a_browser_continues_exactly_when_the_server_is_killed_and_when_it_is_told_to_stop(
     site: Site, serve: Callable[..., AsgiServer], kind: str
 ) -> None:

@@ -89,7 +89,7 @@ async def looked_at(shell: Shell, server: AsgiServer) -> dict[str, Any]:
     return await node_of(shell, server.pid)
 
 
-@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+@pytest.mark.parametrize("kind", ["daphne", pytest.param("uvicorn", marks=pytest.mark.faults)])
 async def test_a_process_has_a_row_before_anybody_asks_it_for_anything(
     site: Site, serve: Callable[..., AsgiServer], kind: Kind
 ) -> None:
