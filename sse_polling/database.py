@@ -1,9 +1,4 @@
-"""The app's own small pools of database threads.
-
-The hub and replays read in one, stream writers write in another, so that a process has at most
-``DATABASE_THREADS`` connections for its readers, however many streams it holds, and as many again once
-it uses stream writers. Its beat has a thread of its own, which waits for neither.
-"""
+"""Calls to the database in the app's own threads, which wait out an outage or say that there is one."""
 
 from __future__ import annotations
 
@@ -12,9 +7,7 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -22,10 +15,10 @@ from weakref import WeakKeyDictionary
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
 
-from .conf import get_config
 from .driver import Line, limit
 from .gate import PATIENCE_SECONDS, Gate
 from .models import Event
+from .pools import executor, remember
 
 __all__ = [
     "ANSWER_SECONDS",
@@ -35,13 +28,11 @@ __all__ = [
     "callers_connection",
     "data_version",
     "is_sqlite",
-    "let_go",
     "pass_by",
     "run",
     "run_aside",
     "run_aside_later",
     "run_writing",
-    "shutdown",
 ]
 
 logger = logging.getLogger(__name__)
@@ -53,14 +44,9 @@ ERRORS = (DatabaseError, InterfaceError)
 LOST = (OperationalError, InterfaceError)
 IDLE_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
-CLOSE_SECONDS = 5.0
-LAST_SECONDS = 1.0  # for what a process says at its end, which waits for it
 
-_lock = threading.Lock()
 _thread = threading.local()
-_pools: dict[str, ThreadPoolExecutor] = {}
 _suspected = 0.0
-_lines: weakref.WeakSet[Line] = weakref.WeakSet()
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 _passing = Gate(patience=0)
 _on_callers_connection = False
@@ -211,12 +197,12 @@ async def run_aside(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 def run_aside_later(function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
     """As :func:`run_aside`, and let nobody wait for it: at a process's end."""
     with suppress(RuntimeError):  # no thread can be started any more
-        _executor("aside").submit(_guarded, Line(), function, *args, **kwargs)
+        executor("aside").submit(_guarded, Line(), function, *args, **kwargs)
 
 
 async def _run(pool: str, line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_executor(pool), lambda: _guarded(line, function, *args, **kwargs))
+    return await loop.run_in_executor(executor(pool), lambda: _guarded(line, function, *args, **kwargs))
 
 
 def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -226,7 +212,7 @@ def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P
     server that went and came back costs no call an error.
     """
     line.began = True
-    _lines.add(line)
+    remember(line)
     connection = connections[alias()]
     limit(connection)
     line.hold(connection)
@@ -250,23 +236,6 @@ def _guarded(line: Line, function: Callable[P, T], /, *args: P.args, **kwargs: P
         _thread.used = time.monotonic()
 
 
-def let_go() -> None:
-    """Cut off, in a second and from then on, what still waits for an answer: the process ends.
-
-    The interpreter waits for the pools' threads, and a database that is mute would keep it for ever.
-    """
-    threading.Thread(target=_cut_off, name="sse_polling-database-end", daemon=True).start()
-
-
-def _cut_off() -> None:
-    while True:  # as long as the interpreter waits for the pools' threads
-        time.sleep(LAST_SECONDS)
-        for pool in list(_pools.values()):
-            pool.shutdown(wait=False, cancel_futures=True)
-        for line in list(_lines):
-            line.cut()
-
-
 def _is_well(connection: Any) -> bool:
     return connection.connection is not None and connection.is_usable()
 
@@ -288,48 +257,10 @@ def data_version() -> tuple[int, int]:
         return threading.get_ident(), cursor.fetchone()[0]
 
 
-def _executor(pool: str = "reading") -> ThreadPoolExecutor:
-    with _lock:
-        if pool not in _pools:
-            threads = 1 if pool == "aside" else get_config().database_threads
-            _pools[pool] = ThreadPoolExecutor(threads, thread_name_prefix=f"sse_polling-database-{pool}")
-        return _pools[pool]
-
-
-def shutdown() -> None:
-    """Close the pools' connections and end their threads; the next call starts others."""
-    with _lock:
-        pools = list(_pools.values())
-        _pools.clear()
-    for pool in pools:
-        _close(pool)
-
-
-def _close(pool: ThreadPoolExecutor) -> None:
-    closed, may_end = threading.Semaphore(0), threading.Event()
-
-    def close() -> None:
-        connections.close_all()
-        closed.release()
-        may_end.wait(CLOSE_SECONDS)  # another of these calls is for another thread
-
-    calls = 0
-    while calls < len(pool._threads):  # a call may start one more, while those that are there still work
-        pool.submit(close)
-        calls += 1
-    until = time.monotonic() + CLOSE_SECONDS
-    for _ in range(calls):
-        closed.acquire(timeout=max(0.0, until - time.monotonic()))
-    may_end.set()
-    pool.shutdown()
-
-
 def _forget() -> None:
-    global _lock, _passing  # noqa: PLW0603 - the parent's may be held
-    _pools.clear()
+    global _passing  # noqa: PLW0603 - of the whole process
     _gates.clear()
     _passing = Gate(patience=0)
-    _lock = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_forget)

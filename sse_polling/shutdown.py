@@ -24,8 +24,8 @@ from asgiref.sync import AsyncToSync
 
 from .conf import get_config
 from .connections import registry
-from .database import let_go
 from .draining import draining
+from .pools import let_go
 
 __all__ = ["listen"]
 

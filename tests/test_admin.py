@@ -19,7 +19,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from sse_polling import database, finish, history, publish, publish_many
+from sse_polling import finish, history, pools, publish, publish_many
 from sse_polling.admin import erasing, events
 from sse_polling.conf import get_config
 from sse_polling.hub import Hub
@@ -244,7 +244,7 @@ async def test_what_is_set_holds_without_a_restart(
         assert live.effective(config).retention.max_events == 5
     finally:
         hub.stop()
-        database.shutdown()
+        pools.shutdown()
         await sync_to_async(connections.close_all)()  # asgiref's thread outlives the test
 
 

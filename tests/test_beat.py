@@ -15,7 +15,7 @@ from django.db import OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
-from sse_polling import database
+from sse_polling import database, pools
 from sse_polling import hub as hubs
 from sse_polling.connections import Connection, Registry
 from sse_polling.draining import ORDER, SIGNAL, Draining
@@ -219,7 +219,7 @@ async def test_it_beats_though_all_who_write_wait_for_a_lock() -> None:
     finally:
         free.set()
         await asyncio.gather(*waiting)
-        await asyncio.to_thread(database.shutdown)
+        await asyncio.to_thread(pools.shutdown)
 
 
 async def test_it_does_not_wait_for_ever_for_a_mute_database(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ async def test_it_does_not_wait_for_ever_for_a_mute_database(monkeypatch: pytest
             await database.run_aside(free.wait, 10)
     finally:
         free.set()
-        await asyncio.to_thread(database.shutdown)
+        await asyncio.to_thread(pools.shutdown)
 
 
 def test_an_error_of_its_own_does_not_end_it(process: Process, caplog: pytest.LogCaptureFixture) -> None:

@@ -179,18 +179,18 @@ def test_clients_that_leave_while_the_database_is_mute_lose_the_pool_no_thread(s
 _LET_GO = """
 import asyncio, time
 from django.db import connections
-from sse_polling import database
+from sse_polling import database, pools
 
 def sleeps():
     with connections["default"].cursor() as cursor:
         cursor.execute("SELECT pg_sleep(60)")
 
 async def main():
-    pools = (database.run, database.run_writing, database.run_aside, database.run_aside)
-    calls = [asyncio.ensure_future(run(sleeps)) for run in pools]
+    kinds = (database.run, database.run_writing, database.run_aside, database.run_aside)
+    calls = [asyncio.ensure_future(run(sleeps)) for run in kinds]
     await asyncio.sleep(0.5)
     began = time.monotonic()
-    database.let_go()
+    pools.let_go()
     await asyncio.wait(calls[1:])  # run() tries again, and finds no pool
     calls[0].cancel()
     how = ["cancelled" if each.cancelled() else type(each.exception()).__name__ for each in calls[1:]]

@@ -25,6 +25,7 @@ LINES: list[tuple[str, ...]] = [
     ("conf",),
     ("models", "migrations"),
     ("driver", "gate"),
+    ("pools",),
     ("database",),
     ("history",),
     ("places",),

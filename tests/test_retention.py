@@ -378,6 +378,6 @@ def test_of_many_who_ask_at_once_one_gets_the_lease() -> None:
 @pytest.fixture(autouse=True)
 def _closed() -> Iterator[None]:
     yield
-    from sse_polling import database
+    from sse_polling import pools
 
-    database.shutdown()
+    pools.shutdown()

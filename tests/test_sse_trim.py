@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from sse_polling import database, publish_many
+from sse_polling import pools, publish_many
 from sse_polling.hub import Hub
 from sse_polling.management.commands import sse_trim
 from sse_polling.models import Channel, Event
@@ -118,5 +118,5 @@ async def test_a_reader_in_the_process_notices_an_erased_channel_at_once(setting
         assert live.state is None
     finally:
         hub.stop()
-        database.shutdown()
+        pools.shutdown()
         await sync_to_async(connections.close_all)()  # asgiref's thread outlives the test

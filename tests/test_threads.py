@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import connection, connections
 
-from sse_polling import database, threads
+from sse_polling import database, pools, threads
 from sse_polling.threads import give_thread_back
 
 
@@ -65,8 +65,8 @@ async def test_at_their_end_the_connection_of_a_thread_that_is_still_busy_is_clo
     async with asyncio.timeout(10):
         while not wrappers:  # noqa: ASYNC110 - a thread tells
             await asyncio.sleep(0)
-        pool = database._pools["reading"]
-        ending = asyncio.ensure_future(asyncio.to_thread(database.shutdown))
+        pool = pools._pools["reading"]
+        ending = asyncio.ensure_future(asyncio.to_thread(pools.shutdown))
         while len(pool._threads) == 1:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
         free.set()

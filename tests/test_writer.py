@@ -19,6 +19,7 @@ from sse_polling import (
     database,
     finish,
     history,
+    pools,
     publish,
     stream_writer,
     wake,
@@ -47,7 +48,7 @@ def time() -> Iterator[Timeless]:
 def pool() -> Iterator[None]:
     """The app's own threads, which the test must not leave behind."""
     yield
-    database.shutdown()
+    pools.shutdown()
     loop = wake.sender.loop()
     loop.call_soon_threadsafe(loop.stop)
     while loop.is_running():

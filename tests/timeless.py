@@ -186,7 +186,7 @@ def timeless() -> Iterator[Timeless]:
     """Put a :class:`Timeless` below the app's own database threads."""
     machine = Timeless()
     try:
-        with mock.patch.object(database, "_executor", return_value=machine):
+        with mock.patch.object(database, "executor", return_value=machine):
             yield machine
     finally:
         machine.close()

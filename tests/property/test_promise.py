@@ -60,7 +60,7 @@ from django.test import override_settings
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from sse_polling import database, publish
+from sse_polling import pools, publish
 from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 from sse_polling.hub import Hub
@@ -113,7 +113,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
 @pytest.fixture
 def pool() -> Iterator[None]:
     yield
-    database.shutdown()
+    pools.shutdown()
 
 
 class RolledBackError(Exception):

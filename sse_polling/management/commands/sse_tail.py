@@ -18,10 +18,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...conf import get_config
 from ...connections import Connection, Registry
-from ...database import ERRORS, shutdown
+from ...database import ERRORS
 from ...exceptions import SSEPollingError
 from ...hub import Hub
 from ...lifecycle import Node
+from ...pools import shutdown
 from ...protocol.cursor import parse_cursor
 from ...protocol.encoding import JsonLines
 from ...protocol.names import check_channel
