@@ -111,6 +111,7 @@ def test_calls_wait_for_a_server_that_restarts(tmp_path: Path, postgres: Postgre
         assert postgres.connections() <= 2
 
 
+@pytest.mark.faults
 def test_a_server_that_is_gone_is_told_in_the_databases_own_error(tmp_path: Path, postgres: Postgres) -> None:
     with Shell(Site(tmp_path, database=postgres.create("site"))) as shell:
         shell.run(_LOOP)
@@ -248,6 +249,7 @@ def test_a_statement_that_the_database_refuses_is_no_outage(shell: Shell) -> Non
     assert ask(shell)[0][0] == "ok"
 
 
+@pytest.mark.faults
 def test_connections_cut_again_and_again_give_djangos_errors_or_none(
     shell: Shell, shared_postgres: Postgres, name: str
 ) -> None:

@@ -335,6 +335,7 @@ LOOKS: list[tuple[str, Any, int, tuple[str, ...]]] = [
 ]
 
 
+@pytest.mark.faults
 async def test_pages_are_accessible_and_nothing_overflows(fleet: Fleet, pictures: Path) -> None:
     busy, draining, silent, channel = fleet.run(_ROWS)
     addresses = {
