@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.conf import settings
@@ -16,6 +16,11 @@ from project.programs.redis import Redis
 from tests.harness.programs import require
 from tests.harness.server import AsgiServer
 from tests.harness.site import Site
+
+if TYPE_CHECKING:
+    from sse_polling.hub import Hub
+
+    from .timeless import Timeless
 
 
 def pytest_unconfigure() -> None:
@@ -32,6 +37,17 @@ def no_beat() -> None:
     from sse_polling.nodes.beat import beat
 
     beat.enabled = False
+
+
+@pytest.fixture
+def hub(time: Timeless) -> Iterator[Hub]:
+    """A hub in the loop of the module's own fixture ``time``."""
+    from sse_polling.hub import Hub
+
+    made = Hub(time.loop)
+    yield made
+    made.stop()
+    time.settle()
 
 
 @pytest.fixture

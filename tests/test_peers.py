@@ -36,14 +36,6 @@ def time() -> Iterator[Timeless]:
         yield machine
 
 
-@pytest.fixture
-def hub(time: Timeless) -> Iterator[Hub]:
-    made = Hub(time.loop)
-    yield made
-    made.stop()
-    time.settle()
-
-
 def woken(hub: Hub, *names: str) -> None:
     for row in Channel.objects.filter(name__in=names or ["a"]):
         hub.wake(Wake(row.name, row.life, row.head))

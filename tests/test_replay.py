@@ -32,14 +32,6 @@ def time() -> Iterator[Timeless]:
         yield machine
 
 
-@pytest.fixture
-def hub(time: Timeless) -> Iterator[Hub]:
-    made = Hub(time.loop)
-    yield made
-    made.stop()
-    time.settle()
-
-
 def opened(time: Timeless, hub: Hub) -> LiveChannel:
     return time.run(hub.open(["a"]))[0]
 

@@ -36,14 +36,6 @@ def time() -> Iterator[Timeless]:
         yield machine
 
 
-@pytest.fixture
-def hub(time: Timeless) -> Iterator[Hub]:
-    made = Hub(time.loop)
-    yield made
-    made.stop()
-    time.settle()
-
-
 class Reader:
     """One stream, read chunk by chunk as it comes, each with the time it came at."""
 

@@ -40,14 +40,6 @@ def time() -> Iterator[Timeless]:
         yield machine
 
 
-@pytest.fixture
-def hub(time: Timeless) -> Iterator[Hub]:
-    made = Hub(time.loop)
-    yield made
-    made.stop()
-    time.settle()
-
-
 class Reader:
     """One stream; *on_chunk* is told each chunk. After chunk *stuck_at* the socket takes no more."""
 
