@@ -756,12 +756,13 @@ def test_another_language_renders(admin_client: Client, settings: Any) -> None:
     assert f'name="node" value="{node.pk}"' in asked
 
 
-def test_the_script_is_one_file_without_markup_and_addresses_of_its_own() -> None:
-    """A site may serve hashed names only (WhiteNoise can), which an import in a script would not know."""
+def test_the_script_is_told_what_to_import_and_has_no_markup_and_addresses_of_its_own() -> None:
+    """A site may serve hashed names only (WhiteNoise can), which an import by name would not know."""
     folder = Path(__file__).parents[1] / "sse_polling" / "static" / "sse_polling"
     assert {path.name for path in folder.iterdir()} >= {"admin.css", "live.js"}
     code = re.sub(r"//.*", "", (folder / "live.js").read_text())
-    for word in ("import ", "innerHTML", "http", "/admin/"):
+    assert re.findall(r"\bimport\b.*", code) == ["import(lead().dataset.client);"]
+    for word in ("innerHTML", "http", "/admin/"):
         assert word not in code
 
 

@@ -1,7 +1,7 @@
 // A page that moves by itself: what it hears on a channel makes it fetch its own address, and what is
 // marked data-live there is morphed into the document. Without this script the page is a plain one.
 
-// One file: a site may serve its static files by hashed names only, which an import would not know.
+// What it imports it is told the address of: a site may serve its static files by hashed names only.
 
 const FETCH_SECONDS = 10; // for an answer
 const CALM_SECONDS = 0.5; // between two fetches, however much is heard
@@ -119,8 +119,7 @@ function heard() {
   if (!fetching) plan();
 }
 
-// News of the fleet: one EventSource for all of a browser's tabs. The tab that holds a lock has it and
-// tells the others; when that tab is closed or hidden, the lock passes to another that is looked at.
+// News of the fleet: one connection for all of a browser's tabs, while any of them is looked at.
 
 const EVENT = "fleet";
 const HIDDEN_SECONDS = 5; // after which a tab that nobody looks at lets go
@@ -128,37 +127,10 @@ const AGAIN_SECONDS = 5; // until a stream that the server has ended for good is
 const MOST_SECONDS = 300; // and at most, when that goes on
 
 // Call `heard` whenever there is news on the stream at `address`; never if that is empty.
-function follow(address, heard) {
+async function follow(address, heard) {
   if (!address) return;
-  if (!navigator.locks || !window.BroadcastChannel) {
-    alone(address, heard); // locks need HTTPS
-    return;
-  }
-  const name = `sse_polling ${address}`;
-  const others = new BroadcastChannel(name);
-  others.onmessage = heard;
-  whileSeen((signal) =>
-    navigator.locks
-      .request(name, { signal }, () =>
-        new Promise((release) => {
-          const close = open(address, () => {
-            heard();
-            others.postMessage(EVENT);
-          });
-          signal.addEventListener("abort", () => {
-            close();
-            release();
-          });
-        }),
-      )
-      .catch((error) => {
-        if (error.name !== "AbortError") alone(address, heard);
-      }),
-  );
-}
-
-function alone(address, heard) {
-  whileSeen((signal) => signal.addEventListener("abort", open(address, heard)));
+  const { PolledEventSource } = await import(lead().dataset.client);
+  whileSeen((signal) => signal.addEventListener("abort", open(PolledEventSource, address, heard)));
 }
 
 // Call `begin` with a signal whenever the tab is looked at; it is aborted some time after it is not.
@@ -181,16 +153,16 @@ function whileSeen(begin) {
 }
 
 // Open the stream, and anew whenever it was ended for good; return what closes it.
-function open(address, heard) {
+function open(PolledEventSource, address, heard) {
   let source = null;
   let timer = 0;
   let pause = AGAIN_SECONDS;
   const begin = () => {
-    source = new EventSource(address);
+    source = new PolledEventSource(address);
     source.addEventListener("open", () => (pause = AGAIN_SECONDS));
     source.addEventListener(EVENT, heard);
-    source.addEventListener("error", () => {
-      if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+    source.addEventListener("error", ({ detail }) => {
+      if (!detail.closed) return; // it comes back by itself
       timer = setTimeout(begin, pause * (1000 + 250 * Math.random()));
       pause = Math.min(2 * pause, MOST_SECONDS);
     });
