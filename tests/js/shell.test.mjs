@@ -141,10 +141,15 @@ test("close is acked with a form, by the name of the request", async () => {
     const source = open("/events/?channel=a&channel=b");
     const [closing, burst] = await Promise.all([heard(source, "close"), heard(source, "burst"), heard(source, "end")]);
     assert.deepEqual([closing.data, burst.detail.draining], ["pool_draining", true]);
-    const ack = asked.find(({ method }) => method === "POST");
+    let ack;
+    for (let count = 0; !ack && count < 100; count += 1) {
+      ack = asked.find(({ method }) => method === "POST"); // on a connection of its own: it may come last
+      if (!ack) await new Promise((resolve) => setTimeout(resolve, 10));
+    }
     assert.equal(ack.url.pathname, "/events/ack/");
     assert.match(ack.headers["content-type"], /^application\/x-www-form-urlencoded/);
-    assert.equal(ack.body, `client=${asked[0].url.searchParams.get("client")}`);
+    const begun = asked.find(({ method }) => method === "GET");
+    assert.equal(ack.body, `client=${begun.url.searchParams.get("client")}`);
   });
 });
 
