@@ -266,6 +266,7 @@ export class Connection {
   #told = null; // the last `retry:`, in milliseconds
   #failures = 0; // in a row, of any kind
   #streamFailures = 0; // in a row, of streams
+  #mayHurry = false; // it waits for a network, and for nothing that a server said
   #isPolling = false;
   #probeAt = 0;
   #probes = 0; // in a row, that failed
@@ -311,11 +312,10 @@ export class Connection {
       case "timer":
         return this.#timer(input.name);
       case "online":
-        if (this.#state === "waiting" && this.#failures) this.#ask();
-        return;
       case "visible":
         // A machine that slept has timers that did not run.
         if (this.#isOpen && this.now() - this.#heardAt > this.options.silenceMs) this.#timer("silence");
+        if (input.type === "online" && this.#state === "waiting" && this.#mayHurry) this.#ask();
         return;
       case "renewed":
         if (this.#state !== "renewing") return;
@@ -337,7 +337,8 @@ export class Connection {
       case "end":
         return this.#end();
       case "error":
-        return this.#fail({ reason: "network" });
+        // A server that asked to leave, and is gone, has kept its word.
+        return this.#isDraining ? this.#planned() : this.#fail({ reason: "network" });
     }
   }
 
@@ -352,11 +353,12 @@ export class Connection {
   #ask() {
     this.#abort();
     this.#do("clear", { name: "reconnect" });
-    this.#kind = this.#isPolling && this.now() < this.#probeAt ? "poll" : "stream";
+    this.#kind = this.#isPolling && this.now() <= this.#probeAt ? "poll" : "stream";
     this.#state = "asking";
     this.#parser = null;
     this.#isReal = false;
     this.#isDraining = false;
+    this.#mayHurry = false;
     this.#events = 0;
     this.#attempt += 1;
     const url = new URL(this.#kind === "poll" ? this.#poll || this.address.poll : this.address.stream);
@@ -401,6 +403,7 @@ export class Connection {
   #timer(name) {
     if (name === "reconnect" && this.#state === "waiting") this.#ask();
     else if (name === "silence" && this.#isOpen) this.#fail({ reason: "silence" });
+    else if (name === "silence" && this.#state === "renewing") this.#denied({ reason: "renew", status: 0 });
     else if (name === "goodbye" && this.#isOpen) this.#planned(); // our close is an ack, too
     else if (name === "renew" && this.#state === "waiting") this.#renew();
   }
@@ -416,12 +419,15 @@ export class Connection {
     if (this.#kind === "stream") {
       const { maxEventLength } = this.options;
       this.#parser = new EventStreamParser({ lastEventId: this.cursor, maxLength: maxEventLength });
-      if (headers.stream) this.#works();
+      if (headers.stream) {
+        this.#isReal = true;
+        this.#renewals = 0;
+      }
       this.#do("opened");
     }
   }
 
-  /** Note that a stream is one, and no refusal. */
+  /** Note that a stream is one, and no refusal: it has brought something, or come to its planned end. */
   #works() {
     this.#isReal = true;
     this.#isPolling = false;
@@ -437,8 +443,9 @@ export class Connection {
   }
 
   #bytes(chunk) {
-    if (this.#state !== "reading" || !this.#parser) return;
+    if (this.#state !== "reading") return;
     this.#heard();
+    if (!this.#parser) return; // a part of a long-poll's answer
     const blocks = this.#parser.feed(chunk);
     this.#told = this.#parser.retryMs ?? this.#told;
     const items = blocks.map(({ from, to, event }) => ({
@@ -495,11 +502,11 @@ export class Connection {
     this.#do("paused", { wait: ms });
   }
 
-  /** Poll, and try a stream again when the server says so; without its word ever more seldom. */
+  /** Poll, once at least, and try a stream again when the server says so; without its word ever more seldom. */
   #pollUntil(asked) {
-    let ms = asked;
-    if (ms === null) {
-      const { probeMs } = this.options;
+    const { backoffMs, probeMs } = this.options;
+    let ms = Math.max(asked ?? 0, backoffMs);
+    if (asked === null) {
       ms = Math.min(probeMs * 2 ** Math.min(this.#probes, 10), Math.max(probeMs, LONGEST_PROBE_MS));
       this.#probes += 1;
     }
@@ -529,7 +536,10 @@ export class Connection {
 
   #fail({ reason, status = 0, headers = {} }) {
     const isProbe = this.#kind === "stream" && this.#isPolling;
-    if (isDenied(status)) return this.#denied({ reason, status });
+    // Where to poll may be a guess: that nothing is there is no word on the stream.
+    const isNowhere = this.#kind === "poll" && status === 404;
+    if (isNowhere) this.#isPolling = false;
+    else if (isDenied(status)) return this.#denied({ reason, status });
     const { backoffMs, backoffCapMs } = this.options;
     const asked = readRetryAfter(headers.retryAfter, this.now());
     const alternate = this.#kind === "stream" ? readAlternate(headers.link, this.address.stream) : null;
@@ -542,16 +552,16 @@ export class Connection {
     let ms;
     if (isProbe || alternate) {
       ms = this.random() * backoffMs; // there is another way, which is not known to fail
-    } else if (asked !== null) {
-      this.#failures += 1;
-      ms = asked + this.random() * Math.max(backoffMs, asked / 10); // never before
     } else {
       this.#failures += 1;
       // Full jitter. A server that said to come back in a minute is not asked sooner for having failed.
       const base = Math.max(backoffMs, this.#told ?? 0);
       ms = this.random() * Math.min(backoffCapMs, base * 2 ** Math.min(this.#failures - 1, 16));
+      // Never before it asked; and `0`, or a date that this clock has passed, is no leave to ask for ever.
+      if (asked !== null) ms = Math.max(ms, asked + this.random() * Math.max(backoffMs, asked / 10));
     }
     ms = Math.round(ms);
+    this.#mayHurry = !status && asked === null;
     if (isProbe) return this.#pause(ms);
     const transport = this.#kind;
     this.#wait(ms);
@@ -574,6 +584,7 @@ export class Connection {
     this.#renewedAt = this.now();
     this.#renewals += 1;
     this.#state = "renewing";
+    this.#do("timer", { name: "silence", ms: this.options.silenceMs });
     this.#do("renew");
   }
 
