@@ -29,6 +29,7 @@ const DEFAULTS = Object.freeze({
 });
 
 const ANSWER_EVENTS = 16; // so many of the longest events have room in a long-poll's answer
+const ANSWER_LENGTH = 16_777_216; // which has this much room in any case: a server's burst does not know our limit
 const RETRY_MS = 3_000; // as browsers do, until the server says it
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
 const LONGEST_PROBE_MS = 300_000;
@@ -1116,16 +1117,10 @@ function token() {
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").slice(0, 22);
 }
 
-/** Return a body as text. Raises for one that is longer than any answer. */
-async function readText(body, maxLength) {
-  const decoder = new TextDecoder();
+/** Yield a body's parts as they come. */
+async function* partsOf(body) {
   const reader = body.getReader();
-  let text = "";
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    text += decoder.decode(part.value, { stream: true });
-    if (text.length > maxLength) throw new RangeError(`an answer of more than ${maxLength} characters`);
-  }
-  return text + decoder.decode();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
 }
 
 function parsed(data) {
@@ -1168,26 +1163,28 @@ export class PolledEventSource extends EventTarget {
   #handlers = new Map();
   #inputs = [];
   #isBusy = false;
+  #steps = []; // what listeners have still to see
+  #shown = Promise.resolve(); // that they have seen it
+  #isShowing = false;
 
   /**
    * @param {string | URL} url
    * @param {object} [init] `PolledEventSourceInit` in client.d.ts
    */
-  constructor(url, init = {}) {
+  constructor(url, init) {
     super();
-    const base = globalThis.document?.baseURI ?? globalThis.location?.href;
-    let resolved;
-    try {
-      resolved = new URL(url, base);
-    } catch {
-      throw new DOMException(`Not an address: ${url}`, "SyntaxError");
-    }
-    const { withCredentials = false, shared = true, renew = null, pollUrl, ackUrl, ...limits } = init;
-    this.#url = resolved.href;
+    const { withCredentials = false, shared = true, renew = null, pollUrl, ackUrl, ...limits } = init ?? {};
     this.#withCredentials = Boolean(withCredentials);
     this.#options = { renew, pollUrl, ackUrl };
     this.#maxEventLength = limits.maxEventLength ?? DEFAULTS.maxEventLength;
-    const address = this.#address(this.#url);
+    const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+    let address;
+    try {
+      this.#url = new URL(url, base).href;
+      address = this.#address(this.#url);
+    } catch {
+      throw new DOMException(`Not the address of a stream: ${url}`, "SyntaxError");
+    }
     this.#lastEventId = address.cursor;
     const canShare = Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
     const group = typeof shared === "string" ? shared : "";
@@ -1261,6 +1258,7 @@ export class PolledEventSource extends EventTarget {
     if (this.#isMuted) return;
     this.#isMuted = true;
     this.#readyState = CLOSED;
+    this.#steps = [];
     this.#feed({ type: "close" });
     this.#unlisten();
   }
@@ -1324,12 +1322,13 @@ export class PolledEventSource extends EventTarget {
     switch (action.do) {
       case "deliver":
         return this.#deliver(action);
-      case "dispatch":
-        return this.#dispatch(action);
+      case "dispatch": {
+        const { name, detail } = action;
+        return this.#show({ event: detail ? new CustomEvent(name, { detail }) : new Event(name) });
+      }
       case "state":
-        if (!this.#isMuted) this.#readyState = action.value;
         if (action.value === CLOSED) this.#unlisten();
-        return;
+        return this.#show({ readyState: action.value });
       case "timer":
         return this.#setTimer(action);
       case "clear":
@@ -1350,7 +1349,11 @@ export class PolledEventSource extends EventTarget {
       case "renew":
         return void this.#renew();
       case "listen":
-        this.#channel = new BroadcastChannel(this.#name);
+        try {
+          this.#channel = new BroadcastChannel(this.#name);
+        } catch {
+          return; // where nothing may be stored there may be none; each tab is alone then
+        }
         this.#channel.onmessage = ({ data }) => this.#feed({ type: "message", message: data });
         return;
       case "unlisten":
@@ -1369,18 +1372,38 @@ export class PolledEventSource extends EventTarget {
   #deliver({ events, cursor }) {
     const { origin } = this.#member.address;
     for (const { type, data, lastEventId } of events) {
-      if (this.#isMuted) return;
-      this.#lastEventId = lastEventId;
       const event = new MessageEvent(type, { data, lastEventId, origin });
       if (type === "gap" || type === "end") Object.defineProperty(event, "detail", { value: parsed(data) });
-      this.dispatchEvent(event);
+      this.#show({ event, lastEventId });
     }
-    if (!this.#isMuted) this.#lastEventId = cursor;
+    this.#show({ lastEventId: cursor });
   }
 
-  #dispatch({ name, detail }) {
+  /** Let listeners see a step, once they have seen those before it. */
+  #show(step) {
     if (this.#isMuted) return;
-    this.dispatchEvent(detail ? new CustomEvent(name, { detail }) : new Event(name));
+    this.#steps.push(step);
+    if (!this.#isShowing) this.#shown = this.#showAll();
+  }
+
+  /** Show all steps, each event in a task of its own: what one listener awaits comes before the next event. */
+  async #showAll() {
+    this.#isShowing = true;
+    const { port1, port2 } = new MessageChannel(); // a timer would be slowed in a tab that is hidden
+    while (this.#steps.length) {
+      if (this.#steps[0].event) {
+        await new Promise((resolve) => {
+          port1.onmessage = resolve;
+          port2.postMessage(null);
+        });
+      }
+      const { event, lastEventId, readyState } = this.#steps.shift() ?? {}; // none: it was closed
+      this.#lastEventId = lastEventId ?? this.#lastEventId;
+      this.#readyState = readyState ?? this.#readyState;
+      if (event) this.dispatchEvent(event);
+    }
+    port1.close();
+    this.#isShowing = false;
   }
 
   #setTimer({ name, ms }) {
@@ -1417,17 +1440,18 @@ export class PolledEventSource extends EventTarget {
         },
       });
       if (controller.signal.aborted) return;
-      if (as === "poll") {
-        const text = await readText(response.body, ANSWER_EVENTS * this.#maxEventLength);
-        feed({ type: "body", text });
-        return;
-      }
-      const reader = response.body.getReader();
-      for (let part = await reader.read(); !part.done; part = await reader.read()) {
-        feed({ type: "bytes", chunk: part.value });
+      const decoder = new TextDecoder();
+      const room = Math.max(ANSWER_LENGTH, ANSWER_EVENTS * this.#maxEventLength);
+      let text = "";
+      for await (const chunk of partsOf(response.body)) {
+        feed({ type: "bytes", chunk });
+        if (controller.signal.aborted) return;
+        if (as === "poll") text += decoder.decode(chunk, { stream: true });
+        if (text.length > room) throw new RangeError(`an answer of more than ${room} characters`);
+        await this.#shown; // who reads no faster than it is heard has no queue that grows
         if (controller.signal.aborted) return;
       }
-      feed({ type: "end" });
+      feed(as === "poll" ? { type: "body", text: text + decoder.decode() } : { type: "end" });
     } catch {
       feed({ type: "error" });
     } finally {
