@@ -383,6 +383,18 @@ test("the network's return ends a wait for an error, and none that the server as
   assert.deepEqual(driven.give({ type: "online" }), []);
 });
 
+test("another network may let through what the one before did not: its return tries a stream again", () => {
+  const driven = new Driven();
+  for (let count = 0; count < 4; count += 1) {
+    driven.give({ type: "error" });
+    driven.until("reconnect");
+  }
+  assert.equal(driven.fetched.as, "poll");
+  driven.give({ type: "error" });
+  driven.give({ type: "online" });
+  assert.equal(driven.fetched.as, "stream");
+});
+
 test("nor one after an answer that was an error, whether or not it said how long", () => {
   for (const [status, headers] of [[503, { retryAfter: "30" }], [502, {}]]) {
     const driven = new Driven();

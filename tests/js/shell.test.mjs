@@ -79,6 +79,13 @@ test("no address is a SyntaxError", () => {
   }
 });
 
+test("its constants are where an EventSource has them, and stay", () => {
+  for (const holder of [PolledEventSource, PolledEventSource.prototype]) {
+    assert.deepEqual([holder.CONNECTING, holder.OPEN, holder.CLOSED], [0, 1, 2]);
+    assert.throws(() => (holder.OPEN = 3), TypeError);
+  }
+});
+
 test("null is taken for no options, as by EventSource", () => {
   const source = new PolledEventSource("http://127.0.0.1:1/", null);
   assert.equal(source.withCredentials, false);

@@ -316,7 +316,10 @@ export class Connection {
       case "visible":
         // A machine that slept has timers that did not run.
         if (this.#isOpen && this.now() - this.#heardAt > this.options.silenceMs) this.#timer("silence");
-        if (input.type === "online" && this.#state === "waiting" && this.#mayHurry) this.#ask();
+        if (input.type === "online" && this.#state === "waiting" && this.#mayHurry) {
+          this.#probeAt = 0; // another network may let streams through
+          this.#ask();
+        }
         return;
       case "renewed":
         if (this.#state !== "renewing") return;
@@ -1140,13 +1143,6 @@ function parsed(data) {
  * source.addEventListener("gap", (event) => console.warn("lost", event.detail));
  */
 export class PolledEventSource extends EventTarget {
-  static CONNECTING = CONNECTING;
-  static OPEN = OPEN;
-  static CLOSED = CLOSED;
-  CONNECTING = CONNECTING;
-  OPEN = OPEN;
-  CLOSED = CLOSED;
-
   #url;
   #withCredentials;
   #maxEventLength;
@@ -1509,5 +1505,11 @@ export class PolledEventSource extends EventTarget {
     held.isDone = true;
     held.controller.abort();
     held.release?.();
+  }
+}
+
+for (const holder of [PolledEventSource, PolledEventSource.prototype]) {
+  for (const [name, value] of Object.entries({ CONNECTING, OPEN, CLOSED })) {
+    Object.defineProperty(holder, name, { value, enumerable: true });
   }
 }
