@@ -287,6 +287,45 @@ async def test_a_tab_comes_back_from_the_back_forward_cache_and_lacks_nothing(
             assert seen["lines"] == numbers.all
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["hangs", "is offline"])
+async def test_an_owner_that_does_not_answer_is_exact_when_it_does_again(
+    server: AsgiServer, browser: Browser, how: str
+) -> None:
+    numbers = Numbers(server, fresh("live"))
+    async with opened(browser) as first:
+        pages = [first, await first.context.new_page(), await first.context.new_page()]
+        async with numbers.flowing():
+            for page in pages:
+                await read(page, server, f"/events/{numbers.channel}/?last_event_id=earliest", silenceMs=1500)
+            owner = await one_owner(pages)
+            if how == "hangs":
+                others = [page for page in pages if page is not owner]
+                # Until the others have waited long enough to steal its lock: silence, at most 10 s, and 1 s.
+                wait = "() => { for (const until = Date.now() + 15000; Date.now() < until; ); }"
+                hanging = asyncio.create_task(owner.evaluate(wait))
+                await one_owner(others)
+                count = numbers.count
+                for page in others:
+                    await until(page, lambda seen, count=count: len(seen["lines"]) >= count)
+                assert not hanging.done()
+                await hanging
+            else:
+                for seconds in (1, 3, 1):
+                    await owner.context.set_offline(True)
+                    await asyncio.sleep(seconds)
+                    await owner.context.set_offline(False)
+                    await asyncio.sleep(0.5)
+                    seen = await until(owner, lambda seen: seen["state"] == 1)
+                    assert seen["transport"] == "stream"
+            await one_owner(pages)
+        for page in pages:
+            seen = await until(page, lambda seen: len(seen["lines"]) >= numbers.count)
+            assert seen["lines"] == numbers.all
+            assert {each["reason"] for each in seen["errors"]} <= {"network"}
+            assert bool(seen["errors"]) is (how == "is offline")
+
+
 async def test_tabs_of_several_channels_share_them(server: AsgiServer, browser: Browser) -> None:
     both = [Numbers(server, fresh("live")) for _ in range(2)]
     names = "&".join(f"channel={numbers.channel}" for numbers in both)
