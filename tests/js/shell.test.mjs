@@ -144,6 +144,16 @@ test("what comes next is asked for once this is heard: no queue grows for a page
   });
 });
 
+test("a wait that is longer than any timer is no wait of none", async () => {
+  await serving([stream("data: one\n\n", true)], async (open, asked) => {
+    const source = open("/events/log/", { silenceMs: Infinity });
+    source.onerror = () => assert.fail("it is no error that nothing is said");
+    await heard(source, "message");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(asked.length, 1);
+  });
+});
+
 test("close() in a listener is the last that is heard", async () => {
   await serving([stream("data: one\n\ndata: two\n\nevent: end\ndata: {}\n\n")], async (open) => {
     const source = open("/events/log/");

@@ -45,6 +45,7 @@ const SETTLE_MS = 150; // for what other tabs had and a new owner has not
 const ALONE_MS = 2_000; // between two tries to share again
 const WATCH_MS = 5_000; // beyond the silence that an owner may keep
 const TICK_MS = 50;
+const LONGEST_TIMER_MS = 2 ** 31 - 1; // a browser takes more for none
 
 /** No, and not only now. */
 const isDenied = (status) => status >= 400 && status < 500 && ![408, 425, 429].includes(status);
@@ -999,7 +1000,7 @@ export class Member {
         if (this.#role === "owning") this.#welcome(from, message.cursor);
         return;
       case "tick":
-        if (this.#role === "owning") this.#do("due");
+        if (["owning", "claiming"].includes(this.#role)) this.#do("due");
         return;
       case "report":
         if (this.#role === "claiming" && message.to === this.id) this.#reported(message);
@@ -1023,6 +1024,7 @@ export class Member {
       case "claim": {
         const items = this.#log.after(message.cursor) || [];
         if (items.length || !message.cursor) this.#post("report", { to: from, items, cursor: this.cursor });
+        this.#keepTime(SETTLE_MS);
         return;
       }
       case "lead":
@@ -1104,10 +1106,13 @@ export class Member {
     if (this.#role !== "following") return;
     this.#transport = transport;
     this.#hear(name, detail);
-    // A hidden owner's timers may be a minute late, messages are not: who is seen keeps the time for it.
-    if (wait !== undefined && this.#isVisible) {
-      this.#do("timer", { name: "tick", ms: Math.round(wait + TICK_MS * (1 + this.random())) });
-    }
+    if (wait !== undefined) this.#keepTime(wait);
+  }
+
+  /** A hidden owner's timers may be a minute late, messages are not: who is seen keeps the time for it. */
+  #keepTime(ms) {
+    if (this.#role !== "following" || !this.#isVisible) return;
+    this.#do("timer", { name: "tick", ms: Math.round(ms + TICK_MS * (1 + this.random())) });
   }
 }
 
@@ -1404,7 +1409,8 @@ export class PolledEventSource extends EventTarget {
 
   #setTimer({ name, ms }) {
     clearTimeout(this.#timers.get(name)?.handle);
-    this.#timers.set(name, { at: Date.now() + ms, handle: setTimeout(() => this.#ring(name), ms) });
+    const handle = setTimeout(() => this.#ring(name), Math.min(ms, LONGEST_TIMER_MS));
+    this.#timers.set(name, { at: Date.now() + ms, handle });
   }
 
   #ring(name) {
