@@ -277,6 +277,20 @@ test("a tab that an item does not follow on delivers nothing, and asks", () => {
   check(tab);
 });
 
+test("who leads, and then asks as others do, is followed no longer", () => {
+  const site = ten();
+  const tab = site.tabs.find((each) => each.member.role === "following");
+  const { cursor } = tab.member;
+  // A tab that hung as it took over, whose lock was stolen before it knew.
+  const robbed = { from: "robbed", cursor };
+  tab.give({ type: "message", message: { kind: "lead", state: 1, transport: "stream", ...robbed } });
+  tab.give({ type: "message", message: { kind: "hello", ...robbed } });
+  site.server.publish(3);
+  site.run(3000);
+  assert.equal(tab.member.role, "following");
+  check(tab);
+});
+
 test("a tab of another kind of message is not understood, and harms nothing", () => {
   const site = ten();
   const [tab] = site.tabs;

@@ -998,6 +998,8 @@ export class Member {
     switch (kind) {
       case "hello":
         if (this.#role === "owning") this.#welcome(from, message.cursor);
+        // A leader that asks has lost its lock, and may not have known that as it led.
+        if (this.#role === "following" && from === this.#leader) this.#ask();
         return;
       case "tick":
         if (["owning", "claiming"].includes(this.#role)) this.#do("due");
