@@ -188,6 +188,15 @@ test("a server that never ends what it closed is left", () => {
   assert.equal(driven.all("error").length, 0);
 });
 
+test("a server that is gone after its close was acked is no error", () => {
+  const driven = new Driven();
+  driven.answer(200, STREAM);
+  driven.give({ type: "bytes", chunk: bytes(`${OPENING}event: close\ndata: pool_draining\n\n`) });
+  driven.give({ type: "error" });
+  assert.deepEqual([driven.all("error"), driven.all("burst").map(({ detail }) => detail.draining)], [[], [true]]);
+  assert.ok(driven.wait("reconnect") <= 700);
+});
+
 test("silence longer than a burst and a heartbeat may last is an error, bytes of any kind are none", () => {
   const driven = new Driven({ silenceMs: 1000 });
   driven.answer(200, STREAM);
@@ -208,6 +217,15 @@ test("a machine that slept finds the silence when it is looked at", () => {
   assert.equal(driven.all("error").length, 0);
   driven.clock += 5000;
   driven.give({ type: "visible" });
+  assert.equal(driven.all("error")[0].detail.reason, "silence");
+});
+
+test("so it does when the network is back", () => {
+  const driven = new Driven({ silenceMs: 1000 });
+  driven.answer(200, STREAM);
+  assert.deepEqual(driven.give({ type: "online" }), []);
+  driven.clock += 5000;
+  assert.ok(driven.give({ type: "online" }).some((action) => action.do === "fetch"));
   assert.equal(driven.all("error")[0].detail.reason, "silence");
 });
 
@@ -276,6 +294,24 @@ test("Retry-After is kept to, in seconds and as a date", () => {
   }
 });
 
+test("Retry-After: 0, or a date that this clock has passed, is no leave to ask for streams without a pause, nor for ever", () => {
+  for (const value of ["0", new Date(0).toUTCString()]) {
+    for (const link of [null, '<poll/>; rel="alternate"']) {
+      const driven = new Driven({ random: () => 1 });
+      const kinds = [];
+      const waits = [];
+      for (let count = 0; count < 16; count += 1) {
+        kinds.push(driven.fetched.as);
+        driven.answer(503, { retryAfter: value, link: driven.fetched.as === "stream" ? link : null });
+        waits.push(driven.wait("reconnect"));
+        driven.until("reconnect");
+      }
+      assert.deepEqual(kinds.slice(0, 2), ["stream", "poll"], `${value} ${link}`);
+      assert.ok(waits.at(-1) + waits.at(-2) >= 30_000, `${value} ${link} ${waits}`);
+    }
+  }
+});
+
 test("a network that fails several times is tried by long-poll; errors back off with full jitter", () => {
   const driven = new Driven({ random: () => 1 });
   const waits = [];
@@ -293,6 +329,32 @@ test("a network that fails several times is tried by long-poll; errors back off 
   const none = new Driven({ random: () => 0 });
   none.give({ type: "error" });
   assert.equal(none.wait("reconnect"), 0);
+});
+
+test("streams that open and never bring anything have failed as well", () => {
+  const driven = new Driven({ random: () => 1, cursor: "a.1.x" });
+  const kinds = [];
+  const waits = [];
+  for (let count = 0; count < 5; count += 1) {
+    kinds.push(driven.fetched.as);
+    if (driven.fetched.as === "poll") break;
+    driven.answer(200, STREAM);
+    driven.give({ type: "bytes", chunk: bytes(OPENING) });
+    driven.give({ type: "error" });
+    waits.push(driven.wait("reconnect"));
+    driven.until("reconnect");
+  }
+  assert.deepEqual([kinds, waits], [["stream", "stream", "stream", "poll"], [1000, 2000, 4000]]);
+  // The probe, too: it is over once it has brought something.
+  driven.poll({ events: [], last_event_id: "a.1.x", retry: 40_000, end: false });
+  driven.until("reconnect");
+  assert.equal(driven.fetched.as, "stream");
+  driven.answer(200, STREAM);
+  driven.give({ type: "bytes", chunk: bytes(OPENING) });
+  driven.give({ type: "error" });
+  assert.equal(driven.all("error").length, 3);
+  driven.until("reconnect");
+  assert.equal(driven.fetched.as, "poll");
 });
 
 test("what works once ends the backing off", () => {
@@ -318,6 +380,32 @@ test("the network's return ends a wait for an error, and none that the server as
   driven.give({ type: "error" });
   assert.ok(driven.give({ type: "online" }).some((action) => action.do === "fetch"));
   driven.stream(`${OPENING}retry: 100\n\n`);
+  assert.deepEqual(driven.give({ type: "online" }), []);
+});
+
+test("another network may let through what the one before did not: its return tries a stream again", () => {
+  const driven = new Driven();
+  for (let count = 0; count < 4; count += 1) {
+    driven.give({ type: "error" });
+    driven.until("reconnect");
+  }
+  assert.equal(driven.fetched.as, "poll");
+  driven.give({ type: "error" });
+  driven.give({ type: "online" });
+  assert.equal(driven.fetched.as, "stream");
+});
+
+test("nor one after an answer that was an error, whether or not it said how long", () => {
+  for (const [status, headers] of [[503, { retryAfter: "30" }], [502, {}]]) {
+    const driven = new Driven();
+    driven.answer(status, headers);
+    assert.deepEqual(driven.give({ type: "online" }), []);
+  }
+  const driven = new Driven({ canRenew: true });
+  driven.answer(403);
+  driven.give({ type: "renewed", address: driven.connection.address });
+  driven.answer(403);
+  assert.ok(driven.timers.has("renew"));
   assert.deepEqual(driven.give({ type: "online" }), []);
 });
 
@@ -439,6 +527,33 @@ test("a long-poll says the end", () => {
   assert.equal(driven.all("over").length, 1);
 });
 
+test("a long-poll that there is none of is no word on the stream, which is asked again", () => {
+  const driven = polling({ random: () => 1 });
+  const kinds = [];
+  const waits = [];
+  for (let count = 0; count < 6; count += 1) {
+    kinds.push(driven.fetched.as);
+    driven.answer(driven.fetched.as === "poll" ? 404 : 502);
+    waits.push(driven.wait("reconnect"));
+    driven.until("reconnect");
+  }
+  assert.deepEqual(kinds, ["poll", "stream", "poll", "stream", "poll", "stream"]);
+  assert.deepEqual(waits, [2000, 4000, 8000, 16_000, 32_000, 60_000]);
+  assert.equal(driven.all("closed").length, 0);
+  driven.answer(404);
+  assert.equal(polling().give({ type: "response", status: 403 }).at(-1).do, "closed");
+});
+
+test("a long-poll's answer may take long, as long as it goes on", () => {
+  const driven = polling({ silenceMs: 1000 });
+  driven.answer(200, JSON_TYPE);
+  for (let count = 0; count < 5; count += 1) {
+    driven.clock += 900;
+    driven.give({ type: "bytes", chunk: bytes("{") });
+  }
+  assert.equal(driven.wait("silence"), 1000);
+});
+
 test("an answer that is none is an error", () => {
   for (const text of ["", "{}", "[]", "null", '{"events": 1}', "<html>"]) {
     const driven = polling();
@@ -483,6 +598,17 @@ test("renewing is at most once in a minute, and not for ever", () => {
   assert.deepEqual(asked.slice(1).map((at, index) => at - asked[index]), [60_000, 60_000]);
   assert.equal(driven.all("renew").length, 3);
   assert.equal(driven.all("closed").length, 1);
+});
+
+test("a renewal that never comes to an end is one that failed", () => {
+  const driven = new Driven({ canRenew: true });
+  driven.answer(403);
+  for (const asked of [2, 3]) {
+    driven.until("silence");
+    assert.equal(driven.all("renew").length, asked);
+  }
+  driven.until("silence");
+  assert.deepEqual(driven.all("closed").map(({ detail }) => detail.reason), ["renew"]);
 });
 
 test("a renewal that fails is tried again, and what works starts the count anew", () => {

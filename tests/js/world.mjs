@@ -125,7 +125,7 @@ class Server {
   streams = new Set();
   asked = 0;
   trouble = 0; // how often an answer is none
-  isOver = false; // everything has ended
+  end = null; // the cursor at the end of everything, once that has come
   denied = null; // a tab without the right
   polite = 0; // how often it is refused politely
 
@@ -167,11 +167,18 @@ class Server {
       if (draw < this.trouble / 2) return request.give({ type: "error" });
       if (draw < this.trouble) return request.give({ type: "response", status: 503, headers: { retryAfter: "1" } });
       if (this.denied === tab) return request.give({ type: "response", status: 403 });
-      if (this.isOver) return request.give({ type: "response", status: 204 });
+      if (this.end === cursor) return request.give({ type: "response", status: 204 });
+      if (this.end) return this.#finish(request, cursor);
       if (as === "poll") return this.#poll(request, cursor);
       if (draw > 1 - this.polite) return this.#refuse(request);
       this.streams.add(new Stream(this, request, this.places(cursor)));
     });
+  }
+
+  #finish(request, cursor) {
+    request.give({ type: "response", status: 200, headers: { contentType: "text/event-stream", stream: "s" } });
+    request.give({ type: "bytes", chunk: bytes(`retry: 300\nid: ${cursor}\n\nid: ${this.end}\nevent: end\ndata: {}\n\n`) });
+    request.give({ type: "end" });
   }
 
   #refuse(request) {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template import Context, Template
 from django.urls import path
 
 import sse_polling
@@ -13,6 +15,7 @@ from tests.urls import urlpatterns as site_patterns
 
 POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'"
 CLIENT = Path(sse_polling.__file__).parent / "static" / "sse_polling" / "client.js"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "clients.md"
 
 
 @login_not_required
@@ -51,7 +54,38 @@ async def drain(request: HttpRequest) -> JsonResponse:
     return JsonResponse(dict(node.counts.farewells))
 
 
+def documented(section: str, language: str) -> str:
+    """Return the example that a section of docs/clients.md has in a language."""
+    text = DOCUMENT.read_text(encoding="utf-8").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return str(found)
+
+
+@login_not_required
+def news(request: HttpRequest) -> HttpResponse:
+    """Answer with the documented page of a plain EventSource, or of `?script=`."""
+    html = Template(documented("The browser's own EventSource", "html")).render(Context())
+    html = html.replace("news.js", request.GET.get("script", "news.js"))
+    return HttpResponse(f"<!doctype html>{html}", headers={"Content-Security-Policy": POLICY})
+
+
+@login_not_required
+async def news_script(request: HttpRequest) -> HttpResponse:
+    """Answer with the documented script of a plain EventSource."""
+    return HttpResponse(documented("The browser's own EventSource", "js"), content_type="text/javascript")
+
+
+@login_not_required
+async def polled_script(request: HttpRequest) -> HttpResponse:
+    """Answer with the documented script of a PolledEventSource."""
+    return HttpResponse(documented("client.js", "js"), content_type="text/javascript")
+
+
 urlpatterns = [
+    path("news/", news),
+    path("static/news.js", news_script),
+    path("static/polled.js", polled_script),
+    path("static/sse_polling/client.js", script),
     path("page/", page),
     path("client.js", script),
     path("signed/", signed),

@@ -287,6 +287,45 @@ async def test_a_tab_comes_back_from_the_back_forward_cache_and_lacks_nothing(
             assert seen["lines"] == numbers.all
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("how", ["hangs", "is offline"])
+async def test_an_owner_that_does_not_answer_is_exact_when_it_does_again(
+    server: AsgiServer, browser: Browser, how: str
+) -> None:
+    numbers = Numbers(server, fresh("live"))
+    async with opened(browser) as first:
+        pages = [first, await first.context.new_page(), await first.context.new_page()]
+        async with numbers.flowing():
+            for page in pages:
+                await read(page, server, f"/events/{numbers.channel}/?last_event_id=earliest", silenceMs=1500)
+            owner = await one_owner(pages)
+            if how == "hangs":
+                others = [page for page in pages if page is not owner]
+                # Until the others have waited long enough to steal its lock: silence, at most 10 s, and 1 s.
+                wait = "() => { for (const until = Date.now() + 15000; Date.now() < until; ); }"
+                hanging = asyncio.create_task(owner.evaluate(wait))
+                await one_owner(others)
+                count = numbers.count
+                for page in others:
+                    await until(page, lambda seen, count=count: len(seen["lines"]) >= count)
+                assert not hanging.done()
+                await hanging
+            else:
+                for seconds in (1, 3, 1):
+                    await owner.context.set_offline(True)
+                    await asyncio.sleep(seconds)
+                    await owner.context.set_offline(False)
+                    await asyncio.sleep(0.5)
+                    seen = await until(owner, lambda seen: seen["state"] == 1)
+                    assert seen["transport"] == "stream"
+            await one_owner(pages)
+        for page in pages:
+            seen = await until(page, lambda seen: len(seen["lines"]) >= numbers.count)
+            assert seen["lines"] == numbers.all
+            assert {each["reason"] for each in seen["errors"]} <= {"network"}
+            assert bool(seen["errors"]) is (how == "is offline")
+
+
 async def test_tabs_of_several_channels_share_them(server: AsgiServer, browser: Browser) -> None:
     both = [Numbers(server, fresh("live")) for _ in range(2)]
     names = "&".join(f"channel={numbers.channel}" for numbers in both)
@@ -305,6 +344,53 @@ async def test_tabs_of_several_channels_share_them(server: AsgiServer, browser: 
             for numbers in both:
                 assert [each[1] for each in seen["lines"] if each[0] == numbers.channel] == numbers.all
             assert len(seen["lines"]) == total
+
+
+async def test_the_documented_pages_do_what_they_say(server: AsgiServer, browser: Browser) -> None:
+    async with opened(browser) as page:
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        await page.goto(f"{server.url}/news/")
+        other = await page.context.new_page()
+        other.on("console", lambda message: said.append(message.text))
+        await other.goto(f"{server.url}/news/?script=polled.js")
+        # It for what comes now.
+        await eventually(lambda: any(text.startswith("back in ") for text in said))
+        for text in ("first", "second"):
+            await asyncio.to_thread(server.publish, "news", text)
+            await page.get_by_text(text).wait_for(timeout=PATIENCE * 1000)
+            await eventually(lambda text=text: any(line.endswith(f" {text}") for line in said))
+        await asyncio.to_thread(server.publish, "news", finish={"all": True})
+        await eventually(lambda: "finished: {all: true}" in said)
+        assert await page.locator("li").all_inner_texts() == ["first", "second"]
+        counted = [line for line in said if not line.startswith("back in ")]
+        assert [line.split(" ")[-1] for line in counted] == ["first", "second", "true}"], said
+        assert await page.locator("body").inner_text() == "first\nsecond"
+
+
+async def test_a_plain_event_source_fires_an_error_at_the_end_of_each_burst(
+    server: AsgiServer, browser: Browser
+) -> None:
+    numbers = Numbers(server, fresh())
+    async with opened(browser) as page:
+        await page.goto(f"{server.url}/page/")
+        await page.evaluate(
+            """url => {
+                const seen = window.seen = {lines: [], errors: []};
+                const source = window.source = new EventSource(url);
+                source.onmessage = event => seen.lines.push(Number(event.data));
+                source.onerror = () => seen.errors.push(source.readyState);
+            }""",
+            f"/events/{numbers.channel}/?busy=stream&last_event_id=earliest",
+        )
+        for _ in range(3):
+            await numbers.publish(3)
+            await until(page, lambda seen: seen["lines"] == numbers.all)
+            ended = len((await until(page, bool))["errors"])
+            await until(page, lambda seen, ended=ended: len(seen["errors"]) > ended)
+        seen = await until(page, bool)
+    assert set(seen["errors"]) == {0}, "it is connecting again"
+    assert seen["lines"] == numbers.all
 
 
 async def test_a_burst_ends_in_a_burst_and_never_in_an_error(server: AsgiServer, browser: Browser) -> None:

@@ -15,7 +15,8 @@ export interface ErrorDetail {
   /**
    * `network`: no connection, or it broke; `cut`: the answer ended too soon; `silence`: nothing for
    * `silenceMs`; `status`: an answer that is an error, see `status`; `type`: not a stream; `answer`: not a
-   * long-poll's answer; `length`: an event longer than `maxEventLength`; `renew`: the callback failed.
+   * long-poll's answer; `length`: an event longer than `maxEventLength`; `renew`: the callback failed, or
+   * took longer than `silenceMs`.
    */
   readonly reason: "network" | "cut" | "silence" | "status" | "type" | "answer" | "length" | "renew";
   /** The HTTP status, or 0. */
@@ -75,8 +76,8 @@ export interface PolledEventSourceInit extends EventSourceInit {
    */
   shared?: boolean | string;
   /**
-   * Called when the address is refused (400, 401, 403, 404), at most once in a minute and three times in a row:
-   * return a new one, of the same channels. Without it such an answer closes the source.
+   * Called when the address is refused (4xx but 408, 425 and 429), at most once in a minute and three times in
+   * a row: return a new one, of the same channels, within `silenceMs`. Without it such an answer closes the source.
    */
   renew?: () => Promise<string | URL> | string | URL;
   /** Where to poll. Default: `poll/` under the stream's address, or where a 503's `Link` says. */
@@ -103,7 +104,8 @@ export declare class PolledEventSource extends EventTarget implements EventSourc
   readonly OPEN: 1;
   readonly CLOSED: 2;
 
-  constructor(url: string | URL, init?: PolledEventSourceInit);
+  /** Throws a `SyntaxError` (a `DOMException`) for what is not the address of a stream. */
+  constructor(url: string | URL, init?: PolledEventSourceInit | null);
 
   /** The address as it was given, absolute. */
   readonly url: string;
@@ -116,6 +118,7 @@ export declare class PolledEventSource extends EventTarget implements EventSourc
 
   onopen: ((this: EventSource, event: Event) => unknown) | null;
   onmessage: ((this: EventSource, event: MessageEvent) => unknown) | null;
+  /** Typed as EventSource's own; `addEventListener("error", …)` knows the `detail`. */
   onerror: ((this: EventSource, event: Event) => unknown) | null;
 
   /** Give up. No event is fired any more; if other tabs share the connection, one of them takes it over. */

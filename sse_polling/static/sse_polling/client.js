@@ -29,6 +29,7 @@ const DEFAULTS = Object.freeze({
 });
 
 const ANSWER_EVENTS = 16; // so many of the longest events have room in a long-poll's answer
+const ANSWER_LENGTH = 16_777_216; // which has this much room in any case: a server's burst does not know our limit
 const RETRY_MS = 3_000; // as browsers do, until the server says it
 const LONGEST_RETRY_AFTER_MS = 3_600_000;
 const LONGEST_PROBE_MS = 300_000;
@@ -44,6 +45,7 @@ const SETTLE_MS = 150; // for what other tabs had and a new owner has not
 const ALONE_MS = 2_000; // between two tries to share again
 const WATCH_MS = 5_000; // beyond the silence that an owner may keep
 const TICK_MS = 50;
+const LONGEST_TIMER_MS = 2 ** 31 - 1; // a browser takes more for none
 
 /** No, and not only now. */
 const isDenied = (status) => status >= 400 && status < 500 && ![408, 425, 429].includes(status);
@@ -266,6 +268,7 @@ export class Connection {
   #told = null; // the last `retry:`, in milliseconds
   #failures = 0; // in a row, of any kind
   #streamFailures = 0; // in a row, of streams
+  #mayHurry = false; // it waits for a network, and for nothing that a server said
   #isPolling = false;
   #probeAt = 0;
   #probes = 0; // in a row, that failed
@@ -311,11 +314,13 @@ export class Connection {
       case "timer":
         return this.#timer(input.name);
       case "online":
-        if (this.#state === "waiting" && this.#failures) this.#ask();
-        return;
       case "visible":
         // A machine that slept has timers that did not run.
         if (this.#isOpen && this.now() - this.#heardAt > this.options.silenceMs) this.#timer("silence");
+        if (input.type === "online" && this.#state === "waiting" && this.#mayHurry) {
+          this.#probeAt = 0; // another network may let streams through
+          this.#ask();
+        }
         return;
       case "renewed":
         if (this.#state !== "renewing") return;
@@ -337,7 +342,8 @@ export class Connection {
       case "end":
         return this.#end();
       case "error":
-        return this.#fail({ reason: "network" });
+        // A server that asked to leave, and is gone, has kept its word.
+        return this.#isDraining ? this.#planned() : this.#fail({ reason: "network" });
     }
   }
 
@@ -352,11 +358,12 @@ export class Connection {
   #ask() {
     this.#abort();
     this.#do("clear", { name: "reconnect" });
-    this.#kind = this.#isPolling && this.now() < this.#probeAt ? "poll" : "stream";
+    this.#kind = this.#isPolling && this.now() <= this.#probeAt ? "poll" : "stream";
     this.#state = "asking";
     this.#parser = null;
     this.#isReal = false;
     this.#isDraining = false;
+    this.#mayHurry = false;
     this.#events = 0;
     this.#attempt += 1;
     const url = new URL(this.#kind === "poll" ? this.#poll || this.address.poll : this.address.stream);
@@ -401,6 +408,7 @@ export class Connection {
   #timer(name) {
     if (name === "reconnect" && this.#state === "waiting") this.#ask();
     else if (name === "silence" && this.#isOpen) this.#fail({ reason: "silence" });
+    else if (name === "silence" && this.#state === "renewing") this.#denied({ reason: "renew", status: 0 });
     else if (name === "goodbye" && this.#isOpen) this.#planned(); // our close is an ack, too
     else if (name === "renew" && this.#state === "waiting") this.#renew();
   }
@@ -416,12 +424,15 @@ export class Connection {
     if (this.#kind === "stream") {
       const { maxEventLength } = this.options;
       this.#parser = new EventStreamParser({ lastEventId: this.cursor, maxLength: maxEventLength });
-      if (headers.stream) this.#works();
+      if (headers.stream) {
+        this.#isReal = true;
+        this.#renewals = 0;
+      }
       this.#do("opened");
     }
   }
 
-  /** Note that a stream is one, and no refusal. */
+  /** Note that a stream is one, and no refusal: it has brought something, or come to its planned end. */
   #works() {
     this.#isReal = true;
     this.#isPolling = false;
@@ -437,8 +448,9 @@ export class Connection {
   }
 
   #bytes(chunk) {
-    if (this.#state !== "reading" || !this.#parser) return;
+    if (this.#state !== "reading") return;
     this.#heard();
+    if (!this.#parser) return; // a part of a long-poll's answer
     const blocks = this.#parser.feed(chunk);
     this.#told = this.#parser.retryMs ?? this.#told;
     const items = blocks.map(({ from, to, event }) => ({
@@ -495,11 +507,11 @@ export class Connection {
     this.#do("paused", { wait: ms });
   }
 
-  /** Poll, and try a stream again when the server says so; without its word ever more seldom. */
+  /** Poll, once at least, and try a stream again when the server says so; without its word ever more seldom. */
   #pollUntil(asked) {
-    let ms = asked;
-    if (ms === null) {
-      const { probeMs } = this.options;
+    const { backoffMs, probeMs } = this.options;
+    let ms = Math.max(asked ?? 0, backoffMs);
+    if (asked === null) {
       ms = Math.min(probeMs * 2 ** Math.min(this.#probes, 10), Math.max(probeMs, LONGEST_PROBE_MS));
       this.#probes += 1;
     }
@@ -529,7 +541,10 @@ export class Connection {
 
   #fail({ reason, status = 0, headers = {} }) {
     const isProbe = this.#kind === "stream" && this.#isPolling;
-    if (isDenied(status)) return this.#denied({ reason, status });
+    // Where to poll may be a guess: that nothing is there is no word on the stream.
+    const isNowhere = this.#kind === "poll" && status === 404;
+    if (isNowhere) this.#isPolling = false;
+    else if (isDenied(status)) return this.#denied({ reason, status });
     const { backoffMs, backoffCapMs } = this.options;
     const asked = readRetryAfter(headers.retryAfter, this.now());
     const alternate = this.#kind === "stream" ? readAlternate(headers.link, this.address.stream) : null;
@@ -542,16 +557,16 @@ export class Connection {
     let ms;
     if (isProbe || alternate) {
       ms = this.random() * backoffMs; // there is another way, which is not known to fail
-    } else if (asked !== null) {
-      this.#failures += 1;
-      ms = asked + this.random() * Math.max(backoffMs, asked / 10); // never before
     } else {
       this.#failures += 1;
       // Full jitter. A server that said to come back in a minute is not asked sooner for having failed.
       const base = Math.max(backoffMs, this.#told ?? 0);
       ms = this.random() * Math.min(backoffCapMs, base * 2 ** Math.min(this.#failures - 1, 16));
+      // Never before it asked; and `0`, or a date that this clock has passed, is no leave to ask for ever.
+      if (asked !== null) ms = Math.max(ms, asked + this.random() * Math.max(backoffMs, asked / 10));
     }
     ms = Math.round(ms);
+    this.#mayHurry = !status && asked === null;
     if (isProbe) return this.#pause(ms);
     const transport = this.#kind;
     this.#wait(ms);
@@ -574,6 +589,7 @@ export class Connection {
     this.#renewedAt = this.now();
     this.#renewals += 1;
     this.#state = "renewing";
+    this.#do("timer", { name: "silence", ms: this.options.silenceMs });
     this.#do("renew");
   }
 
@@ -982,9 +998,11 @@ export class Member {
     switch (kind) {
       case "hello":
         if (this.#role === "owning") this.#welcome(from, message.cursor);
+        // A leader that asks has lost its lock, and may not have known that as it led.
+        if (this.#role === "following" && from === this.#leader) this.#ask();
         return;
       case "tick":
-        if (this.#role === "owning") this.#do("due");
+        if (["owning", "claiming"].includes(this.#role)) this.#do("due");
         return;
       case "report":
         if (this.#role === "claiming" && message.to === this.id) this.#reported(message);
@@ -1008,6 +1026,7 @@ export class Member {
       case "claim": {
         const items = this.#log.after(message.cursor) || [];
         if (items.length || !message.cursor) this.#post("report", { to: from, items, cursor: this.cursor });
+        this.#keepTime(SETTLE_MS);
         return;
       }
       case "lead":
@@ -1089,10 +1108,13 @@ export class Member {
     if (this.#role !== "following") return;
     this.#transport = transport;
     this.#hear(name, detail);
-    // A hidden owner's timers may be a minute late, messages are not: who is seen keeps the time for it.
-    if (wait !== undefined && this.#isVisible) {
-      this.#do("timer", { name: "tick", ms: Math.round(wait + TICK_MS * (1 + this.random())) });
-    }
+    if (wait !== undefined) this.#keepTime(wait);
+  }
+
+  /** A hidden owner's timers may be a minute late, messages are not: who is seen keeps the time for it. */
+  #keepTime(ms) {
+    if (this.#role !== "following" || !this.#isVisible) return;
+    this.#do("timer", { name: "tick", ms: Math.round(ms + TICK_MS * (1 + this.random())) });
   }
 }
 
@@ -1105,16 +1127,10 @@ function token() {
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").slice(0, 22);
 }
 
-/** Return a body as text. Raises for one that is longer than any answer. */
-async function readText(body, maxLength) {
-  const decoder = new TextDecoder();
+/** Yield a body's parts as they come. */
+async function* partsOf(body) {
   const reader = body.getReader();
-  let text = "";
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    text += decoder.decode(part.value, { stream: true });
-    if (text.length > maxLength) throw new RangeError(`an answer of more than ${maxLength} characters`);
-  }
-  return text + decoder.decode();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) yield part.value;
 }
 
 function parsed(data) {
@@ -1134,13 +1150,6 @@ function parsed(data) {
  * source.addEventListener("gap", (event) => console.warn("lost", event.detail));
  */
 export class PolledEventSource extends EventTarget {
-  static CONNECTING = CONNECTING;
-  static OPEN = OPEN;
-  static CLOSED = CLOSED;
-  CONNECTING = CONNECTING;
-  OPEN = OPEN;
-  CLOSED = CLOSED;
-
   #url;
   #withCredentials;
   #maxEventLength;
@@ -1157,26 +1166,28 @@ export class PolledEventSource extends EventTarget {
   #handlers = new Map();
   #inputs = [];
   #isBusy = false;
+  #steps = []; // what listeners have still to see
+  #shown = Promise.resolve(); // that they have seen it
+  #isShowing = false;
 
   /**
    * @param {string | URL} url
    * @param {object} [init] `PolledEventSourceInit` in client.d.ts
    */
-  constructor(url, init = {}) {
+  constructor(url, init) {
     super();
-    const base = globalThis.document?.baseURI ?? globalThis.location?.href;
-    let resolved;
-    try {
-      resolved = new URL(url, base);
-    } catch {
-      throw new DOMException(`Not an address: ${url}`, "SyntaxError");
-    }
-    const { withCredentials = false, shared = true, renew = null, pollUrl, ackUrl, ...limits } = init;
-    this.#url = resolved.href;
+    const { withCredentials = false, shared = true, renew = null, pollUrl, ackUrl, ...limits } = init ?? {};
     this.#withCredentials = Boolean(withCredentials);
     this.#options = { renew, pollUrl, ackUrl };
     this.#maxEventLength = limits.maxEventLength ?? DEFAULTS.maxEventLength;
-    const address = this.#address(this.#url);
+    const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+    let address;
+    try {
+      this.#url = new URL(url, base).href;
+      address = this.#address(this.#url);
+    } catch {
+      throw new DOMException(`Not the address of a stream: ${url}`, "SyntaxError");
+    }
     this.#lastEventId = address.cursor;
     const canShare = Boolean(globalThis.navigator?.locks && globalThis.BroadcastChannel);
     const group = typeof shared === "string" ? shared : "";
@@ -1250,6 +1261,7 @@ export class PolledEventSource extends EventTarget {
     if (this.#isMuted) return;
     this.#isMuted = true;
     this.#readyState = CLOSED;
+    this.#steps = [];
     this.#feed({ type: "close" });
     this.#unlisten();
   }
@@ -1313,12 +1325,13 @@ export class PolledEventSource extends EventTarget {
     switch (action.do) {
       case "deliver":
         return this.#deliver(action);
-      case "dispatch":
-        return this.#dispatch(action);
+      case "dispatch": {
+        const { name, detail } = action;
+        return this.#show({ event: detail ? new CustomEvent(name, { detail }) : new Event(name) });
+      }
       case "state":
-        if (!this.#isMuted) this.#readyState = action.value;
         if (action.value === CLOSED) this.#unlisten();
-        return;
+        return this.#show({ readyState: action.value });
       case "timer":
         return this.#setTimer(action);
       case "clear":
@@ -1339,7 +1352,11 @@ export class PolledEventSource extends EventTarget {
       case "renew":
         return void this.#renew();
       case "listen":
-        this.#channel = new BroadcastChannel(this.#name);
+        try {
+          this.#channel = new BroadcastChannel(this.#name);
+        } catch {
+          return; // where nothing may be stored there may be none; each tab is alone then
+        }
         this.#channel.onmessage = ({ data }) => this.#feed({ type: "message", message: data });
         return;
       case "unlisten":
@@ -1358,23 +1375,44 @@ export class PolledEventSource extends EventTarget {
   #deliver({ events, cursor }) {
     const { origin } = this.#member.address;
     for (const { type, data, lastEventId } of events) {
-      if (this.#isMuted) return;
-      this.#lastEventId = lastEventId;
       const event = new MessageEvent(type, { data, lastEventId, origin });
       if (type === "gap" || type === "end") Object.defineProperty(event, "detail", { value: parsed(data) });
-      this.dispatchEvent(event);
+      this.#show({ event, lastEventId });
     }
-    if (!this.#isMuted) this.#lastEventId = cursor;
+    this.#show({ lastEventId: cursor });
   }
 
-  #dispatch({ name, detail }) {
+  /** Let listeners see a step, once they have seen those before it. */
+  #show(step) {
     if (this.#isMuted) return;
-    this.dispatchEvent(detail ? new CustomEvent(name, { detail }) : new Event(name));
+    this.#steps.push(step);
+    if (!this.#isShowing) this.#shown = this.#showAll();
+  }
+
+  /** Show all steps, each event in a task of its own: what one listener awaits comes before the next event. */
+  async #showAll() {
+    this.#isShowing = true;
+    const { port1, port2 } = new MessageChannel(); // a timer would be slowed in a tab that is hidden
+    while (this.#steps.length) {
+      if (this.#steps[0].event) {
+        await new Promise((resolve) => {
+          port1.onmessage = resolve;
+          port2.postMessage(null);
+        });
+      }
+      const { event, lastEventId, readyState } = this.#steps.shift() ?? {}; // none: it was closed
+      this.#lastEventId = lastEventId ?? this.#lastEventId;
+      this.#readyState = readyState ?? this.#readyState;
+      if (event) this.dispatchEvent(event);
+    }
+    port1.close();
+    this.#isShowing = false;
   }
 
   #setTimer({ name, ms }) {
     clearTimeout(this.#timers.get(name)?.handle);
-    this.#timers.set(name, { at: Date.now() + ms, handle: setTimeout(() => this.#ring(name), ms) });
+    const handle = setTimeout(() => this.#ring(name), Math.min(ms, LONGEST_TIMER_MS));
+    this.#timers.set(name, { at: Date.now() + ms, handle });
   }
 
   #ring(name) {
@@ -1406,17 +1444,18 @@ export class PolledEventSource extends EventTarget {
         },
       });
       if (controller.signal.aborted) return;
-      if (as === "poll") {
-        const text = await readText(response.body, ANSWER_EVENTS * this.#maxEventLength);
-        feed({ type: "body", text });
-        return;
-      }
-      const reader = response.body.getReader();
-      for (let part = await reader.read(); !part.done; part = await reader.read()) {
-        feed({ type: "bytes", chunk: part.value });
+      const decoder = new TextDecoder();
+      const room = Math.max(ANSWER_LENGTH, ANSWER_EVENTS * this.#maxEventLength);
+      let text = "";
+      for await (const chunk of partsOf(response.body)) {
+        feed({ type: "bytes", chunk });
+        if (controller.signal.aborted) return;
+        if (as === "poll") text += decoder.decode(chunk, { stream: true });
+        if (text.length > room) throw new RangeError(`an answer of more than ${room} characters`);
+        await this.#shown; // who reads no faster than it is heard has no queue that grows
         if (controller.signal.aborted) return;
       }
-      feed({ type: "end" });
+      feed(as === "poll" ? { type: "body", text: text + decoder.decode() } : { type: "end" });
     } catch {
       feed({ type: "error" });
     } finally {
@@ -1474,5 +1513,11 @@ export class PolledEventSource extends EventTarget {
     held.isDone = true;
     held.controller.abort();
     held.release?.();
+  }
+}
+
+for (const holder of [PolledEventSource, PolledEventSource.prototype]) {
+  for (const [name, value] of Object.entries({ CONNECTING, OPEN, CLOSED })) {
+    Object.defineProperty(holder, name, { value, enumerable: true });
   }
 }
