@@ -40,7 +40,8 @@ The knobs, with their defaults:
 * ``backoff_seconds=1``, ``max_backoff_seconds=60``: the wait after errors, random up to a limit that doubles.
   ``max_errors=None``: more in a row, without an event between them, raise :exc:`GaveUp`. ``on_error=None`` is
   called with each error and the seconds until the next attempt.
-* ``max_wait_seconds=300``: bounds what a server's ``retry:`` and ``Retry-After`` may ask for.
+* ``max_wait_seconds=300``: bounds what a server's ``retry:`` and ``Retry-After`` may ask for. A refusal that
+  says "at once" is believed the first time, and backed off after that.
 * ``max_event_bytes=4_194_304``: bounds a line and an event.
 * ``sleep``, ``clock``, ``rng``: for tests, and for other event loops.
 """

@@ -11,7 +11,17 @@ from typing import Any, Unpack
 import httpx
 from httpx_sse import aconnect_sse
 
-from .attempts import ACK_SECONDS, LIMITS, MAX_REDIRECTS, REFUSAL_BYTES, REFUSAL_SECONDS, Lost, on_the_way
+from .address import place
+from .attempts import (
+    ACK_SECONDS,
+    LIMITS,
+    MAX_REDIRECTS,
+    REFUSAL_BYTES,
+    REFUSAL_SECONDS,
+    Lost,
+    hurry,
+    on_the_way,
+)
 from .course import Answer, Course, Knobs
 from .event import Event
 from .exceptions import NotAStream
@@ -54,6 +64,7 @@ async def _run(
                 async with _opened(http, course, options) as response, aclosing(_body(response)) as body:
                     answer = course.answered(response)
                     if answer is Answer.REFUSED:
+                        hurry(response)
                         course.refused(response, await _beginning(body, course))
                     elif answer is Answer.STREAM:
                         async for data in body:
@@ -106,7 +117,8 @@ async def _opened(
                 response = await client.send(request, stream=True, auth=None, follow_redirects=False)
             stack.push_async_callback(response.aclose)
         if response.next_request is not None:
-            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {response.next_request.url}.")
+            to = place(response.next_request.url)
+            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {to}.")
         yield response
 
 

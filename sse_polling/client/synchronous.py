@@ -10,7 +10,17 @@ from typing import Any, Unpack
 import httpx
 from httpx_sse import connect_sse
 
-from .attempts import ACK_SECONDS, LIMITS, MAX_REDIRECTS, REFUSAL_BYTES, REFUSAL_SECONDS, Lost, on_the_way
+from .address import place
+from .attempts import (
+    ACK_SECONDS,
+    LIMITS,
+    MAX_REDIRECTS,
+    REFUSAL_BYTES,
+    REFUSAL_SECONDS,
+    Lost,
+    hurry,
+    on_the_way,
+)
 from .course import Answer, Course, Knobs
 from .event import Event
 from .exceptions import NotAStream
@@ -54,6 +64,7 @@ def _run(
                 with _opened(http, course, options) as response, closing(_body(response)) as body:
                     answer = course.answered(response)
                     if answer is Answer.REFUSED:
+                        hurry(response)
                         course.refused(response, _beginning(body, course))
                     elif answer is Answer.STREAM:
                         for data in body:
@@ -102,7 +113,8 @@ def _opened(client: httpx.Client, course: Course, options: dict[str, Any]) -> It
                 response = client.send(request, stream=True, auth=None, follow_redirects=False)
             stack.callback(response.close)
         if response.next_request is not None:
-            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {response.next_request.url}.")
+            to = place(response.next_request.url)
+            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {to}.")
         yield response
 
 
