@@ -8,12 +8,13 @@ it uses stream writers. Its beat has a thread of its own, which waits for neithe
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
@@ -63,7 +64,7 @@ _suspected = 0.0
 _lines: weakref.WeakSet[Line] = weakref.WeakSet()
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 _passing = Gate(patience=0)
-_on_callers_connection = False
+_callers: contextvars.Context | None = None
 
 
 def alias() -> str:
@@ -79,9 +80,10 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     fail at once. Raises Django's ``OperationalError`` or ``InterfaceError`` then, and when there is no
     answer within 10 s; any error that left the connection well passes at once.
     """
-    if _on_callers_connection:
-        return await sync_to_async(function)(*args, **kwargs)
     loop = asyncio.get_running_loop()
+    if _callers is not None:
+        called: Coroutine[Any, Any, T] = sync_to_async(function)(*args, **kwargs)
+        return await loop.create_task(called, name="sse_polling-caller", context=_callers)
     gate = _gate(loop)
     until = loop.time() + PATIENCE_SECONDS
     while True:
@@ -113,14 +115,15 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 def callers_connection() -> Iterator[None]:
     """Let :func:`run` use the connection of whoever calls, in the transaction that is open there.
 
-    For tests: what a test has not committed no other connection can see.
+    For tests: what a test has not committed no other connection can see. Enter it in a coroutine: its
+    context tells asgiref in which thread that connection is.
     """
-    global _on_callers_connection  # noqa: PLW0603 - the hub's tasks have a context of their own
-    before, _on_callers_connection = _on_callers_connection, True
+    global _callers  # noqa: PLW0603 - the hub's tasks have a context of their own
+    before, _callers = _callers, contextvars.copy_context()
     try:
         yield
     finally:
-        _on_callers_connection = before
+        _callers = before
 
 
 class Away(Exception):
