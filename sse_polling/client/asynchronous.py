@@ -13,7 +13,7 @@ from httpx_sse import aconnect_sse
 
 from .address import place
 from .attempts import (
-    ACK_SECONDS,
+    ACK_TIMEOUT,
     LIMITS,
     MAX_REDIRECTS,
     REFUSAL_BYTES,
@@ -145,7 +145,7 @@ async def _say_goodbye(client: httpx.AsyncClient, course: Course, options: dict[
     """Ack, if the server has asked for it. It is no loss if that fails: letting go is an ack as well."""
     if (goodbye := course.goodbye()) is not None:
         url, form = goodbye
-        sent = {**options, "data": form, "timeout": ACK_SECONDS, "follow_redirects": False}
+        sent = {**options, "data": form, "timeout": ACK_TIMEOUT, "follow_redirects": False}
         with suppress(httpx.HTTPError):
             async with client.stream("POST", url, **sent):
                 pass  # whatever it says

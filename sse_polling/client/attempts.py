@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import httpx
 
 __all__ = [
-    "ACK_SECONDS",
+    "ACK_TIMEOUT",
     "LIMITS",
     "MAX_REDIRECTS",
     "REFUSAL_BYTES",
@@ -22,7 +22,8 @@ LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=10)  # of a
 MAX_REDIRECTS = 10
 REFUSAL_BYTES = 4096  # of a refusal's body, and
 REFUSAL_SECONDS = 5.0  # for it
-ACK_SECONDS = 5.0
+# Streams that share a client of few connections do not wait for each other's: letting go is an ack as well.
+ACK_TIMEOUT = httpx.Timeout(5.0, pool=0.2)
 
 
 class Lost(Exception):

@@ -12,7 +12,7 @@ from httpx_sse import connect_sse
 
 from .address import place
 from .attempts import (
-    ACK_SECONDS,
+    ACK_TIMEOUT,
     LIMITS,
     MAX_REDIRECTS,
     REFUSAL_BYTES,
@@ -140,6 +140,6 @@ def _say_goodbye(client: httpx.Client, course: Course, options: dict[str, Any]) 
     """Ack, if the server has asked for it. It is no loss if that fails: letting go is an ack as well."""
     if (goodbye := course.goodbye()) is not None:
         url, form = goodbye
-        sent = {**options, "data": form, "timeout": ACK_SECONDS, "follow_redirects": False}
+        sent = {**options, "data": form, "timeout": ACK_TIMEOUT, "follow_redirects": False}
         with suppress(httpx.HTTPError), client.stream("POST", url, **sent):
             pass  # whatever it says

@@ -303,6 +303,16 @@ def test_an_ack_that_nobody_takes_is_no_error(read: Reader) -> None:
     assert found.error is None
 
 
+def test_an_ack_does_not_wait_for_a_connection_that_the_stream_itself_has() -> None:
+    drained = Say(stream(CLOSE + b"retry: 1\n\n", STREAM_ID), end="hold")
+    with Scripted([drained]) as server, httpx.Client(limits=httpx.Limits(max_connections=1)) as client:
+        began = time.monotonic()
+        assert list(iter_events(server.url, client=client)) == []
+        assert time.monotonic() - began < 2
+        assert server.acks == []
+        assert len(server.requests) == 2
+
+
 def test_a_redirect_to_another_host_takes_no_credentials_and_no_ack(read: Reader) -> None:
     with Scripted([]) as server:
         moved = answer("302 Found", b"", f"Location: http://localhost:{server.port}/events/a/")
