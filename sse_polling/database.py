@@ -64,7 +64,7 @@ _suspected = 0.0
 _lines: weakref.WeakSet[Line] = weakref.WeakSet()
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 _passing = Gate(patience=0)
-_callers: contextvars.Context | None = None
+_callers: list[contextvars.Context] = []
 
 
 def alias() -> str:
@@ -81,9 +81,9 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     answer within 10 s; any error that left the connection well passes at once.
     """
     loop = asyncio.get_running_loop()
-    if _callers is not None:
+    if _callers:
         called: Coroutine[Any, Any, T] = sync_to_async(function)(*args, **kwargs)
-        return await loop.create_task(called, name="sse_polling-caller", context=_callers)
+        return await loop.create_task(called, name="sse_polling-caller", context=_callers[-1])
     gate = _gate(loop)
     until = loop.time() + PATIENCE_SECONDS
     while True:
@@ -118,12 +118,12 @@ def callers_connection() -> Iterator[None]:
     For tests: what a test has not committed no other connection can see. Enter it in a coroutine: its
     context tells asgiref in which thread that connection is.
     """
-    global _callers  # noqa: PLW0603 - the hub's tasks have a context of their own
-    before, _callers = _callers, contextvars.copy_context()
+    context = contextvars.copy_context()
+    _callers.append(context)  # for all, since the hub's tasks have a context of their own
     try:
         yield
     finally:
-        _callers = before
+        _callers.remove(context)
 
 
 class Away(Exception):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.test import TestCase
+from django.test import TestCase, override_settings
 
-from sse_polling import Draft, acursor, apublish, finish, publish, publish_many, pytest_plugin
+from sse_polling import Draft, acursor, apublish, apublish_many, finish, publish, publish_many, pytest_plugin
 from sse_polling.models import Channel, Event
 from sse_polling.testing import Transcript
 
@@ -210,6 +211,15 @@ class TestInDjangosOwn(TestCase):
         assert reader.data == ["1"]
         await reader.acheck()
         await sync_to_async(reader.read)()
+
+    @override_settings(SSE_POLLING={"TAIL": {"max_events": 1}})
+    async def test_case_with_several_clients_at_once(self) -> None:
+        """The one that reads longer still reads on the test's connection when the other is done."""
+        await apublish("a", "1")
+        await apublish_many("b", list("123"))
+        short, long = Transcript("a", since="earliest"), Transcript("b", since="earliest")
+        await asyncio.gather(short.aread(), long.aread())
+        assert (short.data, long.data) == (["1"], ["1", "2", "3"])
 
 
 def test_without_the_mark_it_says_so(transcript: Make) -> None:
