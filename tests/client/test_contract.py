@@ -133,6 +133,19 @@ async def test_a_cancelled_consumer_does_not_commit() -> None:
     assert log == ["0", "1", "2"]
 
 
+async def test_a_step_that_was_given_up_ends_the_iteration_and_another_goes_on() -> None:
+    held = Say(chunked(block(1), last=b""), end="hold")
+    with Scripted([held, resumed]) as server:
+        events = stream_events(server.url)
+        first = await anext(events)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await anext(events)
+        await asyncio.to_thread(server.left.get, timeout=5)
+        assert [each async for each in events] == []
+        assert [each.id async for each in stream_events(server.url, first.id)] == list("23456")
+
+
 def test_silent_ids_between_bursts_are_committed_once(read: Reader) -> None:
     log: list[str] = []
     says = [stream(b"id: 0\n\n"), stream(b"id: 0\n\n"), stream(b"id: 4\n\n"), answer("500 Oops")]
