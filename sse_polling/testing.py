@@ -29,6 +29,7 @@ import asyncio
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -256,7 +257,7 @@ def _complaint(got: Sequence[Position], due: Sequence[Position], channel: Channe
     """Return what is wrong with what a client got of a channel; empty if nothing is."""
     had, stored = set(got), set(due)
     lost = [each for each in due if each not in had]
-    repeated = sorted({each for each in got if got.count(each) > 1})
+    repeated = [each for each, times in Counter(got).items() if times > 1]
     # What is older than all that is stored was removed since; so was another life, with its channel.
     kept = [each for each in got if channel is not None and each.life == channel.life]
     if channel is not None:
