@@ -28,6 +28,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,7 @@ from .stream import open_stream
 __all__ = ["Received", "Transcript"]
 
 MOST_BURSTS = 10_000
+_COMMENT = re.compile(rb"^:.*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +243,7 @@ class Transcript:
 
 def _blocks(said: bytes, *, strict: bool) -> Iterator[dict[str, str]]:
     """Yield the whole blocks of an event stream as this app writes it: line ends are LF alone."""
-    *blocks, rest = said.replace(b":\n", b"").split(b"\n\n")
+    *blocks, rest = _COMMENT.sub(b"", said).split(b"\n\n")
     if strict and rest:
         raise AssertionError(f"A burst ends in mid-block: {rest[-80:]!r}")
     for block in blocks:

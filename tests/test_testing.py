@@ -71,6 +71,15 @@ def test_a_cut_that_loses_something_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("data", ["a colon:", "", ":", " a space", "two\n\nlines:\n", "\u2028é"])
+def test_data_is_what_was_published(transcript: Make, data: str) -> None:
+    reader = transcript("a")
+    publish_many("a", [data, "next"])
+    reader.cut_everywhere()
+    assert reader.data == [data, "next"]
+
+
+@pytest.mark.django_db
 def test_several_channels_share_one_cursor(transcript: Make) -> None:
     reader = transcript("a", "b")
     publish_many("a", ["1", Draft("x", channel="b")])
