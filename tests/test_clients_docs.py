@@ -1,4 +1,4 @@
-"""The Python of docs/clients.md, run as it stands there. Its scripts: tests/servers/test_docs_clients.py."""
+"""The Python of docs/clients.md, run as it stands there. Its scripts: tests/servers/test_clients_docs.py."""
 
 from __future__ import annotations
 

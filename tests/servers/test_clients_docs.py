@@ -39,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[AsgiServer]:
             "BURST": {"hold_seconds": 0.5, "linger_seconds": 0.1},
             "RETRY": {"base_ms": 100},
             "AUTH_CACHE_SECONDS": 0,
-            # The example's own setting, which test_clients_docs.py runs.
+            # The example's own setting, which tests/test_clients_docs.py runs.
             "CHANNELS": [("build.*", {"AUTHORIZE": "sse_polling.access.signed"})],
         },
         django={"ROOT_URLCONF": "tests.servers.docs_page"},
