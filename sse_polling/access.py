@@ -19,9 +19,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.utils.module_loading import import_string
 
-from .clients import client_key
 from .conf import Config, Effective
 from .database import ANSWER_SECONDS
+from .identity import client_key
 from .protocol.names import is_own
 from .signatures import PARAMETER, read_signature, signed_url
 from .users import Nobody

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from .clients import Proxies
+from .identity import Proxies
 from .presets import PRESETS
 from .protocol.burst import BurstLimits
 from .protocol.names import is_own

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
@@ -49,7 +50,7 @@ _thread = threading.local()
 _suspected = 0.0
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, Gate] = WeakKeyDictionary()
 _passing = Gate(patience=0)
-_on_callers_connection = False
+_callers: list[contextvars.Context] = []
 
 
 def alias() -> str:
@@ -65,9 +66,10 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     fail at once. Raises Django's ``OperationalError`` or ``InterfaceError`` then, and when there is no
     answer within 10 s; any error that left the connection well passes at once.
     """
-    if _on_callers_connection:
-        return await sync_to_async(function)(*args, **kwargs)
     loop = asyncio.get_running_loop()
+    if _callers:
+        called: Coroutine[Any, Any, T] = sync_to_async(function)(*args, **kwargs)
+        return await loop.create_task(called, name="sse_polling-caller", context=_callers[-1])
     gate = _gate(loop)
     until = loop.time() + PATIENCE_SECONDS
     while True:
@@ -99,14 +101,15 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
 def callers_connection() -> Iterator[None]:
     """Let :func:`run` use the connection of whoever calls, in the transaction that is open there.
 
-    For tests: what a test has not committed no other connection can see.
+    For tests: what a test has not committed no other connection can see. Enter it in a coroutine: its
+    context tells asgiref in which thread that connection is.
     """
-    global _on_callers_connection  # noqa: PLW0603 - the hub's tasks have a context of their own
-    before, _on_callers_connection = _on_callers_connection, True
+    context = contextvars.copy_context()
+    _callers.append(context)  # for all, since the hub's tasks have a context of their own
     try:
         yield
     finally:
-        _on_callers_connection = before
+        _callers.remove(context)
 
 
 class Away(Exception):

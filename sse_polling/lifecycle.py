@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from .clients import Bursts
 from .conf import Config
 from .connections import Connection, Registry, registry
 from .flushing import Flushing
+from .identity import Bursts
 from .kept import Kept
 from .protocol.absence import Absence
 from .protocol.breaker import Breaker, limit_for

@@ -29,4 +29,4 @@ def transcript() -> Iterator[Callable[..., Transcript]]:
 
     yield make
     for each in made:
-        each.check(gaps=bool(each.gaps))
+        each.check()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .clients import UNIX, Proxies
+from .identity import UNIX, Proxies
 from .presets import PRESETS
 
 __all__ = [

@@ -12,6 +12,15 @@ not. With pytest, the fixture ``transcript`` makes one and checks it at the test
         assert reader.data == ["started"]
         reader.read_all()
         assert reader.names[-1] == "end"
+
+In an async test, make it with a cursor and await the twins of its methods whose names begin with ``a``. There
+pytest-django has only ``transaction=True``; Django's own ``TestCase`` may be async as it is::
+
+    @pytest.mark.django_db(transaction=True)
+    async def test_a_build_tells_every_step(transcript):
+        reader = transcript("builds.42", since=await acursor("builds.42"))
+        await arun_build(42)
+        await reader.aread_all()
 """
 
 from __future__ import annotations
@@ -19,20 +28,23 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 
 from .conf import get_config
 from .connections import Connection, Registry
 from .database import alias, callers_connection
 from .hub import Hub
 from .lifecycle import Node
-from .models import Event
-from .protocol.cursor import parse_cursor
+from .models import Channel, Event
+from .protocol.cursor import NOWHERE, Position, parse_cursor
 from .protocol.names import check_channel
 from .publishing import cursor as cursor_of_now
 from .stream import open_stream
@@ -40,6 +52,7 @@ from .stream import open_stream
 __all__ = ["Received", "Transcript"]
 
 MOST_BURSTS = 10_000
+_COMMENT = re.compile(rb"^:.*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +69,22 @@ class Received:
         """Return the data, decoded. Raises ``ValueError``."""
         return json.loads(self.data)
 
+    @property
+    def position(self) -> Position:
+        """Where it stands in its channel."""
+        life, sequence, tag = self.own_id.split(".")
+        return Position(life, int(sequence), tag)
+
 
 class Transcript:
     """One client of *channels*, and all that it has received.
 
-    *since*: where it begins, a cursor or ``earliest``; where the channels stand now if None. Access and
+    *since*: where it begins, a cursor or ``earliest``; where the channels stand now if None. *gaps*: the test
+    has retention remove what this client has not read yet, so that a ``gap`` is no failure. Access and
     limits on sockets are not asked.
     """
 
-    def __init__(self, *channels: str, since: str | None = None) -> None:
+    def __init__(self, *channels: str, since: str | None = None, gaps: bool = False) -> None:
         if not channels:
             raise ValueError("Name at least one channel.")
         self.channels = tuple(dict.fromkeys(check_channel(name) for name in channels))
@@ -72,6 +92,7 @@ class Transcript:
         self.gaps: list[dict[str, Any]] = []
         self.bursts = 0
         self.cursor = cursor_of_now(*self.channels) if since is None else since
+        self._gaps_expected = gaps
         self._several = len(self.channels) > 1
         self._begin = self._positions(self.cursor)
 
@@ -88,61 +109,83 @@ class Transcript:
     @property
     def at_end(self) -> bool:
         """True once there is nothing for this client any more: every channel is finished (HTTP's 204)."""
-        return self._burst(self.cursor) is None
+        return async_to_sync(self._burst)(self.cursor) is None
 
-    def read(self, *, cut: int | None = None) -> list[Received]:
+    async def aread(self, *, cut: int | None = None) -> list[Received]:
         """Read one burst and return what it brought. *cut*: the connection is lost after so many bytes.
 
         What a cut leaves unfinished has not arrived, as in a browser.
         """
-        said = self._burst(self.cursor)
+        said = await self._burst(self.cursor)
         if said is None:
             return []
         self.bursts += 1
         blocks = list(_blocks(said if cut is None else said[:cut], strict=cut is None))
         return self._take(blocks)
 
-    def read_all(self) -> list[Received]:
+    async def aread_all(self) -> list[Received]:
         """Read on until a burst brings nothing."""
         found: list[Received] = []
         for _ in range(MOST_BURSTS):
-            more = self.read()
+            more = await self.aread()
             if not more:
                 return found
             found += more
         raise AssertionError(f"{MOST_BURSTS} bursts did not bring this client to the end of {self.channels}.")
 
-    def cut_everywhere(self) -> None:
-        """Read the next burst once for each byte at which it can be cut, each time to the end, and check it.
+    async def acut_everywhere(self) -> None:
+        """Cut the next burst at each of its bytes, read on from there to the end each time, and check it.
 
         The client itself has then read to the end.
         """
+        said = await self._burst(self.cursor) or b""
         begin, received, gaps = self.cursor, list(self.received), list(self.gaps)
-        for at in range(len(self._burst(begin) or b"") + 1):
+        left: tuple[str, int, int] | None = None
+        for at in range(len(said) + 1):
             self.cursor, self.received, self.gaps = begin, list(received), list(gaps)
-            self.read(cut=at)
-            self.read_all()
+            self._take(list(_blocks(said[:at], strict=False)))
+            before, left = left, (self.cursor, len(self.received), len(self.gaps))
+            if left == before and at < len(said):
+                continue  # so it would go on as from the byte before
+            await self.aread_all()
             try:
-                self.check()
+                await self.acheck()
             except AssertionError as error:
                 raise AssertionError(f"Cut after {at} bytes: {error}") from None
 
-    def check(self, *, gaps: bool = False) -> None:
+    async def acheck(self) -> None:
+        """Await what :meth:`check` does."""
+        await sync_to_async(self.check)()
+
+    def read(self, *, cut: int | None = None) -> list[Received]:
+        """Do what :meth:`aread` does, in sync code."""
+        return async_to_sync(self.aread)(cut=cut)
+
+    def read_all(self) -> list[Received]:
+        """Do what :meth:`aread_all` does, in sync code."""
+        return async_to_sync(self.aread_all)()
+
+    def cut_everywhere(self) -> None:
+        """Do what :meth:`acut_everywhere` does, in sync code."""
+        async_to_sync(self.acut_everywhere)()
+
+    def check(self) -> None:
         """Raise ``AssertionError`` unless this client has had all up to its cursor, once, in order.
 
-        *gaps*: events may be missing that retention has removed, as ``gap`` has told.
+        What retention has removed since it was received is not missed, nor what a ``gap`` has told of, if
+        the test expects gaps.
         """
-        if self.gaps and not gaps:
-            raise AssertionError(f"Lost: {self.gaps}")
+        if self.gaps and not self._gaps_expected:
+            raise AssertionError(
+                f"Lost: {self.gaps}. If that is what the test is about, expect it: gaps=True."
+            )
         reached = self._positions(self.cursor)
         for name in self.channels:
-            got = [each.own_id for each in self.received if each.channel == name]
-            due = self._stored(name, until=reached[name])
-            if gaps:  # what retention has removed since was received, or not: the rest is judged
-                due = [each for each in due if each in set(got)]
-                got = [each for each in got if each in set(due)]
-            if got != due:
-                raise AssertionError(_difference(name, got, due))
+            got = [each.position for each in self.received if each.channel == name]
+            channel = Channel.objects.using(alias()).filter(name=name).first()
+            complaint = _complaint(got, self._due(channel, self._begin[name], reached[name]), channel)
+            if complaint:
+                raise AssertionError(f"Channel {name}: {complaint}.")
 
     def _take(self, blocks: list[dict[str, str]]) -> list[Received]:
         found = []
@@ -167,44 +210,40 @@ class Transcript:
         self.received += found
         return found
 
-    def _burst(self, cursor: str) -> bytes | None:
+    async def _burst(self, cursor: str) -> bytes | None:
         """Return what the server would send for *cursor* now, None for a 204."""
         with callers_connection():
-            return async_to_sync(self._stream)(cursor)
+            stream = await open_stream(
+                Hub(asyncio.get_running_loop()),
+                Connection(channels=self.channels, door="test"),
+                parse_cursor(cursor, several=self._several),
+                several=self._several,
+                finite=True,
+                config=get_config(),
+                node=Node(Registry()),
+                rng=random.Random(0),  # noqa: S311 - a test's
+                clock=time.monotonic,
+            )
+            return None if stream is None else b"".join([chunk async for chunk in stream.run()])
 
-    async def _stream(self, cursor: str) -> bytes | None:
-        stream = await open_stream(
-            Hub(asyncio.get_running_loop()),
-            Connection(channels=self.channels, door="test"),
-            parse_cursor(cursor, several=self._several),
-            several=self._several,
-            finite=True,
-            config=get_config(),
-            node=Node(Registry()),
-            rng=random.Random(0),  # noqa: S311 - a test's
-            clock=time.monotonic,
-        )
-        return None if stream is None else b"".join([chunk async for chunk in stream.run()])
-
-    def _positions(self, cursor: str) -> dict[str, int]:
-        """Return where *cursor* stands on each channel, by sequence."""
+    def _positions(self, cursor: str) -> dict[str, Position]:
+        """Return where *cursor* stands on each channel."""
         parsed = parse_cursor(cursor, several=self._several)
-        found = {}
-        for name in self.channels:
-            position = parsed.position(name)
-            found[name] = 0 if position is None or parsed.earliest else position.sequence
-        return found
+        return {name: parsed.position(name) or NOWHERE for name in self.channels}
 
-    def _stored(self, name: str, *, until: int) -> list[str]:
-        """Return the ids of what is stored from this client's begin to the sequence *until*."""
-        rows = Event.objects.using(alias()).filter(channel__name=name)
-        rows = rows.filter(sequence__gt=self._begin[name], sequence__lte=until).order_by("sequence")
-        return [".".join(map(str, each)) for each in rows.values_list("channel__life", "sequence", "tag")]
+    def _due(self, channel: Channel | None, begin: Position, reached: Position) -> list[Position]:
+        """Return what is stored between two positions: in the channel's present life alone."""
+        if channel is None or reached.life != channel.life:
+            return []
+        first = begin.sequence if begin.life == channel.life else 0
+        rows = Event.objects.using(alias()).filter(channel=channel)
+        rows = rows.filter(sequence__gt=first, sequence__lte=reached.sequence).order_by("sequence")
+        return [Position(channel.life, *each) for each in rows.values_list("sequence", "tag")]
 
 
 def _blocks(said: bytes, *, strict: bool) -> Iterator[dict[str, str]]:
     """Yield the whole blocks of an event stream as this app writes it: line ends are LF alone."""
-    *blocks, rest = said.replace(b":\n", b"").split(b"\n\n")
+    *blocks, rest = _COMMENT.sub(b"", said).split(b"\n\n")
     if strict and rest:
         raise AssertionError(f"A burst ends in mid-block: {rest[-80:]!r}")
     for block in blocks:
@@ -216,13 +255,20 @@ def _blocks(said: bytes, *, strict: bool) -> Iterator[dict[str, str]]:
         yield fields
 
 
-def _difference(channel: str, got: list[str], stored: list[str]) -> str:
-    lost = [each for each in stored if each not in set(got)]
-    repeated = sorted({each for each in got if got.count(each) > 1})
-    foreign = [each for each in got if each not in set(stored)]
-    parts = [f"{len(lost)} lost ({lost[:3]}…)"] if lost else []
-    parts += [f"{len(repeated)} repeated ({repeated[:3]}…)"] if repeated else []
-    parts += [f"{len(foreign)} not stored ({foreign[:3]}…)"] if foreign else []
-    return (
-        f"Channel {channel}: {', '.join(parts) or 'another order'}; {len(got)} received, {len(stored)} due."
-    )
+def _complaint(got: Sequence[Position], due: Sequence[Position], channel: Channel | None) -> str:
+    """Return what is wrong with what a client got of a channel; empty if nothing is."""
+    had, stored = set(got), set(due)
+    lost = [each for each in due if each not in had]
+    repeated = [each for each, times in Counter(got).items() if times > 1]
+    # What is older than all that is stored was removed since; so was another life, with its channel.
+    kept = [each for each in got if channel is not None and each.life == channel.life]
+    if channel is not None:
+        first = Event.objects.using(alias()).filter(channel=channel).order_by("sequence").first()
+        oldest = first.sequence if first is not None else channel.head + 1
+        kept = [each for each in kept if each.sequence >= oldest]
+    foreign = [each for each in kept if each not in stored]
+    found = {"lost": lost, "repeated": repeated, "not stored": foreign}
+    parts = [f"{len(each)} {what} ({', '.join(map(str, each[:3]))})" for what, each in found.items() if each]
+    if not parts and any(a.life == b.life and a.sequence > b.sequence for a, b in pairwise(got)):
+        parts = ["another order"]
+    return f"{', '.join(parts)}; {len(got)} received, {len(due)} due" if parts else ""

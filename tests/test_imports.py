@@ -19,7 +19,7 @@ LINES: list[tuple[str, ...]] = [
     ("protocol",),
     ("following",),
     ("client",),
-    ("clients",),
+    ("identity",),
     ("presets",),
     ("rules",),
     ("conf",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from sse_polling import finish, history, publish, publish_many
 from sse_polling.conf import get_config
 from sse_polling.history import Trimmed, retention
 from sse_polling.models import Channel, Event, Lease
+from sse_polling.testing import Transcript
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -381,3 +382,24 @@ def _closed() -> Iterator[None]:
     from sse_polling import pools
 
     pools.shutdown()
+
+
+# What a reader makes of it
+
+
+@pytest.mark.parametrize("read_first", [0, 2, 5])
+def test_a_reader_is_told_what_it_has_not_read_and_gets_all_that_is_left(
+    settings: Any, transcript: Callable[..., Transcript], read_first: int
+) -> None:
+    """The app's own check, see `sse_polling.testing`: whatever it reads after the gap is exact."""
+    retain(settings, max_events=3)
+    reader = transcript("log", gaps=read_first < 4)
+    publish_many("log", [str(number) for number in range(read_first)])
+    reader.read_all()
+    publish_many("log", [str(number) for number in range(read_first, 7)])
+    trim()
+    reader.cut_everywhere()
+    assert [(gap["from"], gap["to"]) for gap in reader.gaps] == (
+        [(read_first + 1, 4)] if read_first < 4 else []
+    )
+    assert reader.data == [str(number) for number in range(7) if number < read_first or number >= 4]

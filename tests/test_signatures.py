@@ -259,7 +259,7 @@ async def counted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
 
 @pytest_database
 @pytest.mark.usefixtures("hub")
-@pytest.mark.parametrize("door", ["stream", "poll", "websocket"])
+@pytest.mark.parametrize("door", DOORS)
 async def test_no_query_is_made_for_it(door: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.SSE_POLLING = {**settings.SSE_POLLING, "AUTH_CACHE_SECONDS": 0}
     stored = await sync_to_async(publish)("a", "one")
@@ -281,7 +281,8 @@ async def test_no_query_is_made_for_it(door: str, settings: Any, monkeypatch: py
     async with counted(monkeypatch) as asked:
         for sent_cookie in ("", cookie, "sessionid=nonsense"):
             sent = await send_to(
-                application, scope_of(url, kind=options.get("kind", "http"), cookie=sent_cookie)
+                options.get("app", application),
+                scope_of(url, kind=options.get("kind", "http"), cookie=sent_cookie),
             )
             text = "".join(
                 part if isinstance(part, str) else part.decode()

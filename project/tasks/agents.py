@@ -19,6 +19,7 @@ from project.agent.investigation import investigate
 from project.agent.library import Library
 from project.agent.steps import Step
 from project.models import Task
+from project.outage import outlast
 from sse_polling.client import Gap, stream_events
 
 from .framework import task
@@ -64,7 +65,7 @@ def index(question: str, pace: float | None = None) -> dict[str, Any]:
             ends_paragraph=True,
         )
     )
-    source = _delegate(run.key, question, pace)
+    source = outlast(lambda: _delegate(run.key, question, pace))
     return asyncio.run(_until_stopped(run, _read(run, source)))
 
 

@@ -137,8 +137,13 @@ def cancel(key: str) -> Task | None:
 
 
 def prune() -> None:
-    """Forget the oldest tasks that are over; retention does the same for their channels."""
-    over = Task.objects.exclude(state__in=[Task.State.WAITING, Task.State.RUNNING])
+    """Forget the oldest tasks that are over; retention does the same for their channels.
+
+    Not those that have asked others who are still at work: these would be forgotten with them.
+    """
+    unfinished = Task.objects.filter(state__in=[Task.State.WAITING, Task.State.RUNNING])
+    asked = unfinished.filter(parent__isnull=False).values("parent")
+    over = Task.objects.exclude(pk__in=unfinished.values("pk")).exclude(pk__in=asked)
     edge = over.order_by("-pk").values_list("pk", flat=True)[KEPT : KEPT + 1]
     if edge:
         over.filter(pk__lte=edge[0]).delete()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from project.agent.schema import check_step
 from project.agent.steps import Step
-from project.outage import outlast
+from project.outage import AWAY, outlast
 from sse_polling import stream_writer
 from sse_polling.models import Event
 
@@ -89,7 +90,9 @@ class Run:
     def __enter__(self) -> Self:
         self._token = _current.set(self)
         events = Event.objects.filter(channel__name=self.channel).exclude(event="end").order_by("sequence")
-        self._stored = [json.loads(data) for data in events.values_list("data", flat=True)]
+        self._stored = [
+            json.loads(data) for data in outlast(lambda: list(events.values_list("data", flat=True)))
+        ]
         self._writer.__enter__()
         return self
 
@@ -97,4 +100,6 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _current.reset(self._token)
-        self._writer.__exit__(kind, error, trace)
+        # Who is told to stop leaves to the next attempt what the database cannot take now.
+        with suppress(*AWAY if kind is Stopped else ()):
+            self._writer.__exit__(kind, error, trace)

@@ -9,6 +9,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import redirect, render
@@ -37,6 +38,12 @@ class TaskForm(forms.Form):
     question = forms.CharField(max_length=300)
     index = forms.BooleanField(required=False)
     pace = forms.FloatField(required=False, min_value=0, max_value=2)
+
+    def clean_question(self) -> str:
+        question: str = self.cleaned_data["question"]
+        if any("\ud800" <= each <= "\udfff" for each in question):
+            raise forms.ValidationError("Half a character (a lone surrogate) is no text.")
+        return question
 
 
 class Refused(Exception):
@@ -142,7 +149,7 @@ def _submit(request: HttpRequest) -> HttpResponse:
 
 def _fields(request: HttpRequest) -> Any:
     """Return the form's fields from either kind of body. Raises :exc:`Refused`."""
-    if int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES:
+    if _size(request) > MAX_BODY_BYTES:
         raise Refused(413, "too_large", f"A body may have {MAX_BODY_BYTES:,} bytes.")
     if request.content_type in {"application/x-www-form-urlencoded", "multipart/form-data"}:
         return request.POST
@@ -162,6 +169,15 @@ def _fields(request: HttpRequest) -> Any:
     if any(type(value) not in kinds[name] for name, value in fields.items()):
         raise Refused(400, "invalid", "question is a text, index true or false, pace a number of seconds.")
     return fields
+
+
+def _size(request: HttpRequest) -> int:
+    """Return how long the body is: as it says, or in chunks that say nothing, as it came."""
+    said = int(request.headers.get("Content-Length") or 0)
+    try:
+        return said if said > MAX_BODY_BYTES else len(request.body)
+    except RequestDataTooBig:
+        return MAX_BODY_BYTES + 1
 
 
 def _found(row: Task | None, key: str) -> Task:

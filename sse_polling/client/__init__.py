@@ -8,7 +8,8 @@
 :func:`stream_events` is for asyncio, :func:`iter_events` for threads. Both need the extra ``client``. They
 come back by themselves after each burst, exactly when the server says, and after every error, with a growing
 random wait; always with the id that they saw last. They end when the channel is finished. Leave the loop, or
-close the generator, and the socket is closed.
+close the generator, and the socket is closed. Cancelling a step does the same: after a timeout around
+``anext`` nothing more comes, and who wants to go on begins again with the id of the last event.
 
 **What is promised.** Within one iteration an event is given once, whatever happens on the way. What a restart
 repeats is up to where the cursor is kept:
@@ -40,7 +41,8 @@ The knobs, with their defaults:
 * ``backoff_seconds=1``, ``max_backoff_seconds=60``: the wait after errors, random up to a limit that doubles.
   ``max_errors=None``: more in a row, without an event between them, raise :exc:`GaveUp`. ``on_error=None`` is
   called with each error and the seconds until the next attempt.
-* ``max_wait_seconds=300``: bounds what a server's ``retry:`` and ``Retry-After`` may ask for.
+* ``max_wait_seconds=300``: bounds what a server's ``retry:`` and ``Retry-After`` may ask for. A refusal that
+  says "at once" is believed the first time, and backed off after that.
 * ``max_event_bytes=4_194_304``: bounds a line and an event.
 * ``sleep``, ``clock``, ``rng``: for tests, and for other event loops.
 """

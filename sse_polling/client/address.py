@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-__all__ = ["Address"]
+__all__ = ["Address", "place"]
 
 
 class Address:
@@ -43,6 +43,11 @@ class Address:
             return None
         form = {"stream": stream} if stream is not None else {"client": self.client or ""}
         return answered.join("ack/" if self.channels else "../ack/"), form
+
+
+def place(url: httpx.URL) -> str:
+    """Return *url* as a message may show it: its password, signature and token are nobody else's."""
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.path}"
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

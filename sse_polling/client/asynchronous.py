@@ -11,7 +11,17 @@ from typing import Any, Unpack
 import httpx
 from httpx_sse import aconnect_sse
 
-from .attempts import ACK_SECONDS, LIMITS, MAX_REDIRECTS, REFUSAL_BYTES, REFUSAL_SECONDS, Lost, on_the_way
+from .address import place
+from .attempts import (
+    ACK_TIMEOUT,
+    LIMITS,
+    MAX_REDIRECTS,
+    REFUSAL_BYTES,
+    REFUSAL_SECONDS,
+    Lost,
+    hurry,
+    on_the_way,
+)
 from .course import Answer, Course, Knobs
 from .event import Event
 from .exceptions import NotAStream
@@ -54,6 +64,7 @@ async def _run(
                 async with _opened(http, course, options) as response, aclosing(_body(response)) as body:
                     answer = course.answered(response)
                     if answer is Answer.REFUSED:
+                        hurry(response)
                         course.refused(response, await _beginning(body, course))
                     elif answer is Answer.STREAM:
                         async for data in body:
@@ -106,7 +117,8 @@ async def _opened(
                 response = await client.send(request, stream=True, auth=None, follow_redirects=False)
             stack.push_async_callback(response.aclose)
         if response.next_request is not None:
-            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {response.next_request.url}.")
+            to = place(response.next_request.url)
+            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {to}.")
         yield response
 
 
@@ -133,7 +145,7 @@ async def _say_goodbye(client: httpx.AsyncClient, course: Course, options: dict[
     """Ack, if the server has asked for it. It is no loss if that fails: letting go is an ack as well."""
     if (goodbye := course.goodbye()) is not None:
         url, form = goodbye
-        sent = {**options, "data": form, "timeout": ACK_SECONDS, "follow_redirects": False}
+        sent = {**options, "data": form, "timeout": ACK_TIMEOUT, "follow_redirects": False}
         with suppress(httpx.HTTPError):
             async with client.stream("POST", url, **sent):
                 pass  # whatever it says

@@ -7,13 +7,23 @@ from contextlib import contextmanager
 
 import httpx
 
-__all__ = ["ACK_SECONDS", "LIMITS", "MAX_REDIRECTS", "REFUSAL_BYTES", "REFUSAL_SECONDS", "Lost", "on_the_way"]
+__all__ = [
+    "ACK_TIMEOUT",
+    "LIMITS",
+    "MAX_REDIRECTS",
+    "REFUSAL_BYTES",
+    "REFUSAL_SECONDS",
+    "Lost",
+    "hurry",
+    "on_the_way",
+]
 
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=10)  # of a client of our own
 MAX_REDIRECTS = 10
 REFUSAL_BYTES = 4096  # of a refusal's body, and
 REFUSAL_SECONDS = 5.0  # for it
-ACK_SECONDS = 5.0
+# Streams that share a client of few connections do not wait for each other's: letting go is an ack as well.
+ACK_TIMEOUT = httpx.Timeout(5.0, pool=0.2)
 
 
 class Lost(Exception):
@@ -29,3 +39,9 @@ def on_the_way() -> Iterator[None]:
         raise
     except httpx.TransportError as error:
         raise Lost from error
+
+
+def hurry(response: httpx.Response) -> None:
+    """Let the body of a refusal be waited for no longer than it is read. Call it before the first byte."""
+    limits = response.request.extensions.get("timeout", {})
+    limits["read"] = min(limits.get("read") or REFUSAL_SECONDS, REFUSAL_SECONDS)

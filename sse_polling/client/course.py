@@ -14,7 +14,7 @@ from typing import TypedDict
 import httpx
 
 from ..exceptions import InvalidCursor
-from .address import Address
+from .address import Address, place
 from .event import Event, Gap, read
 from .exceptions import EventsLost, GaveUp, NotAStream, StreamRefused
 from .inflating import Inflater
@@ -94,7 +94,7 @@ class Course:
         self._retry_ms = FIRST_RETRY_MS
         self._errors = 0
         self._ended: set[str] = set()
-        self._began = clock()
+        self._began = self._heard = clock()
         self._asked = False
         self._owes_ack = False
         self._answered: tuple[httpx.URL, str | None] | None = None
@@ -106,7 +106,7 @@ class Course:
         # As browsers send it: in UTF-8, and without the spaces that no header's value keeps.
         if cursor := self.last_event_id.strip(" \t"):
             headers["Last-Event-ID"] = cursor
-        self._began = self.clock()
+        self._began = self._heard = self.clock()
         self._asked = self._owes_ack = self.lets_go = False
         self._answered = None
         return headers
@@ -121,7 +121,7 @@ class Course:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "text/event-stream":
             raise NotAStream(
-                f"Expected text/event-stream from {response.url}, got {kind[:60] or 'no type'!r}."
+                f"Expected text/event-stream from {place(response.url)}, got {kind[:60] or 'no type'!r}."
             )
         self._inflater = Inflater(response.headers.get("content-encoding", ""))
         self._parser = Parser(last_event_id=self.last_event_id, max_bytes=self._max_event_bytes)
@@ -133,6 +133,7 @@ class Course:
 
         It is never further than the event just yielded: save it before asking for the next.
         """
+        self._heard = self.clock()
         for piece in self._inflater.feed(data):
             for block in self._parser.feed(piece):
                 event = self._event(block)
@@ -201,16 +202,17 @@ class Course:
             (self._ended.add if event.event == "end" else self._ended.discard)(event.channel)
             self.is_over = self._ended >= self.address.channels
 
-    def _count(self, error: Exception, seconds: float | None) -> None:
-        """Wait *seconds*, or a backoff if None."""
-        if self.clock() - self._began >= self._max_backoff_seconds:
-            self._errors = 0  # a quiet stream that lived is no failed attempt
+    def _count(self, error: Exception, told_seconds: float | None) -> None:
+        """Wait as long as was told, or a backoff: also if "at once" is told again and again."""
+        if self._heard - self._began >= self._max_backoff_seconds:
+            self._errors = 0  # a quiet stream that lived is no failed attempt; a mute one is
         self._errors += 1
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         if self._max_errors is not None and self._errors > self._max_errors:
             raise GaveUp(f"{self._errors} attempts in a row failed, the last one: {cause!r}.") from cause
-        if seconds is None:
-            base_seconds, max_seconds = self._backoff_seconds, self._max_backoff_seconds
+        base_seconds, max_seconds = self._backoff_seconds, self._max_backoff_seconds
+        seconds = told_seconds
+        if seconds is None or (self._errors > 1 and seconds < base_seconds):
             seconds = backoff(self._errors, self._rng, base_seconds=base_seconds, max_seconds=max_seconds)
         self.wait_seconds = min(seconds, self._max_wait_seconds)
         if self._on_error is not None:
@@ -221,5 +223,7 @@ def _sentence(response: httpx.Response, body: bytes) -> str:
     """Return what a refusal says in words; a page for browsers says less than its status."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     plain = kind == "text/plain" and "content-encoding" not in response.headers
-    text = " ".join(body.decode(errors="replace").split()) if plain else ""
-    return text[:500] or response.reason_phrase or "no reason given"
+    text = body.decode(errors="replace") if plain else ""
+    # Without what a terminal may take for an order.
+    words = "".join(each if each.isprintable() else " " for each in text).split()
+    return " ".join(words)[:500] or response.reason_phrase or "no reason given"

@@ -20,7 +20,7 @@ LONGEST_RETRY_MS = 10**15
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 # What no header can carry back. WHATWG names NUL alone; browsers then fail to send the others.
-_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 def is_sendable(identifier: str) -> bool:

@@ -10,7 +10,17 @@ from typing import Any, Unpack
 import httpx
 from httpx_sse import connect_sse
 
-from .attempts import ACK_SECONDS, LIMITS, MAX_REDIRECTS, REFUSAL_BYTES, REFUSAL_SECONDS, Lost, on_the_way
+from .address import place
+from .attempts import (
+    ACK_TIMEOUT,
+    LIMITS,
+    MAX_REDIRECTS,
+    REFUSAL_BYTES,
+    REFUSAL_SECONDS,
+    Lost,
+    hurry,
+    on_the_way,
+)
 from .course import Answer, Course, Knobs
 from .event import Event
 from .exceptions import NotAStream
@@ -54,6 +64,7 @@ def _run(
                 with _opened(http, course, options) as response, closing(_body(response)) as body:
                     answer = course.answered(response)
                     if answer is Answer.REFUSED:
+                        hurry(response)
                         course.refused(response, _beginning(body, course))
                     elif answer is Answer.STREAM:
                         for data in body:
@@ -102,7 +113,8 @@ def _opened(client: httpx.Client, course: Course, options: dict[str, Any]) -> It
                 response = client.send(request, stream=True, auth=None, follow_redirects=False)
             stack.callback(response.close)
         if response.next_request is not None:
-            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {response.next_request.url}.")
+            to = place(response.next_request.url)
+            raise NotAStream(f"More than {MAX_REDIRECTS} redirects, the next to {to}.")
         yield response
 
 
@@ -128,6 +140,6 @@ def _say_goodbye(client: httpx.Client, course: Course, options: dict[str, Any]) 
     """Ack, if the server has asked for it. It is no loss if that fails: letting go is an ack as well."""
     if (goodbye := course.goodbye()) is not None:
         url, form = goodbye
-        sent = {**options, "data": form, "timeout": ACK_SECONDS, "follow_redirects": False}
+        sent = {**options, "data": form, "timeout": ACK_TIMEOUT, "follow_redirects": False}
         with suppress(httpx.HTTPError), client.stream("POST", url, **sent):
             pass  # whatever it says

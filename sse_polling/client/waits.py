@@ -39,6 +39,6 @@ def retry_after(headers: Mapping[str, str], rng: Random) -> float | None:
 def _date(text: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the year 10**11
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import zlib
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sse_polling.client import Event, EventsLost, Gap, iter_events, stream_events
+from sse_polling.client import Event, EventsLost, Gap, attempts, iter_events, stream_events
 from sse_polling.client.inflating import PIECE_BYTES, Inflater
 from sse_polling.exceptions import InvalidCursor
 
@@ -132,6 +133,19 @@ async def test_a_cancelled_consumer_does_not_commit() -> None:
     assert log == ["0", "1", "2"]
 
 
+async def test_a_step_that_was_given_up_ends_the_iteration_and_another_goes_on() -> None:
+    held = Say(chunked(block(1), last=b""), end="hold")
+    with Scripted([held, resumed]) as server:
+        events = stream_events(server.url)
+        first = await anext(events)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await anext(events)
+        await asyncio.to_thread(server.left.get, timeout=5)
+        assert [each async for each in events] == []
+        assert [each.id async for each in stream_events(server.url, first.id)] == list("23456")
+
+
 def test_silent_ids_between_bursts_are_committed_once(read: Reader) -> None:
     log: list[str] = []
     says = [stream(b"id: 0\n\n"), stream(b"id: 0\n\n"), stream(b"id: 4\n\n"), answer("500 Oops")]
@@ -152,7 +166,7 @@ def test_an_error_of_commit_passes_even_if_it_is_one_of_httpx(read: Reader) -> N
     assert found.data == []
 
 
-@pytest.mark.parametrize("cursor", ["a\nb", "a\0", "\x7f"])
+@pytest.mark.parametrize("cursor", ["a\nb", "a\0", "\x7f", "\ud800"])
 def test_a_cursor_that_no_header_can_carry_is_refused_at_once(cursor: str) -> None:
     for call in (iter_events, stream_events):
         with pytest.raises(InvalidCursor, match="Not an id that a header can carry"):
@@ -302,6 +316,16 @@ def test_an_ack_that_nobody_takes_is_no_error(read: Reader) -> None:
     assert found.error is None
 
 
+def test_an_ack_does_not_wait_for_a_connection_that_the_stream_itself_has() -> None:
+    drained = Say(stream(CLOSE + b"retry: 1\n\n", STREAM_ID), end="hold")
+    with Scripted([drained]) as server, httpx.Client(limits=httpx.Limits(max_connections=1)) as client:
+        began = time.monotonic()
+        assert list(iter_events(server.url, client=client)) == []
+        assert time.monotonic() - began < 2
+        assert server.acks == []
+        assert len(server.requests) == 2
+
+
 def test_a_redirect_to_another_host_takes_no_credentials_and_no_ack(read: Reader) -> None:
     with Scripted([]) as server:
         moved = answer("302 Found", b"", f"Location: http://localhost:{server.port}/events/a/")
@@ -316,6 +340,16 @@ def test_a_redirect_to_another_host_takes_no_credentials_and_no_ack(read: Reader
         ]
         assert server.acks == []
         assert all(each.headers["x-mine"] == "y" for each in server.requests)
+
+
+@pytest.mark.parametrize(
+    "said", [[answer("200 OK")], [answer("302 Found", b"", "Location: ?signature=s")] * 11]
+)
+def test_no_message_tells_a_password_a_signature_or_a_token(read: Reader, said: list[bytes]) -> None:
+    with Scripted(map(Say, said)) as server:
+        found = read(server.url.replace("//", "//me:secret@") + "?signature=s")
+    assert f"{server.origin}/events/a/" in str(found.error)
+    assert not any(each in str(found.error) for each in ("secret", "signature", "client="))
 
 
 async def test_a_redirect_to_another_host_takes_no_credentials_of_the_client_either() -> None:
@@ -420,6 +454,17 @@ def _peak() -> int:
     status = Path("/proc/self/status").read_text()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def test_the_words_of_a_refusal_are_not_waited_for_as_long_as_an_event(
+    read: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "REFUSAL_SECONDS", 0.05)
+    mute = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nNo"
+    with Scripted([Say(mute, end="hold")]) as server:
+        began = time.monotonic()
+        assert str(read(server.url, silence_seconds=None).error) == "404: No"
+    assert time.monotonic() - began < 2
 
 
 def test_a_quiet_stream_that_lived_for_a_minute_is_no_failed_attempt(read: Reader) -> None:

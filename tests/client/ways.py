@@ -52,6 +52,16 @@ def redirect(status: str, to: str, body: bytes = b"") -> bytes:
     return answer(status, body, f"Location: {to}")
 
 
+class Late:
+    """A clock that is a minute later whenever something could have been heard, and was not."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 61
+        return self.now
+
+
 TEN_DAYS_MS = 10 * 86_400_000
 SMALL = {"max_event_bytes": 1000}
 QUICK = {"silence_seconds": 0.03}
@@ -93,6 +103,14 @@ WAYS: dict[str, Way] = {
     ),
     "silence before the answer: another connection": Way(
         says=[Say(b"", end="hold")], waits=[0.5], cursors=["", ""], given=QUICK
+    ),
+    "silence, again and again, for as long as a quiet stream lives: up to max_errors": Way(
+        says=[Say(b"", end="hold"), Say(stream(b""), end="hold")] * 2,
+        waits=[0.5, 1],
+        cursors=[""] * 3,
+        error=GaveUp,
+        match="3 attempts in a row failed",
+        given={**QUICK, "max_errors": 2, "max_backoff_seconds": 60, "clock": Late()},
     ),
     "a slow drip: read all the same": Way(
         says=[Say(chunked(A, b":\n", B, RETRY), step=1)], data=["a", "b"], waits=[0.02], cursors=["", "2"]
@@ -175,6 +193,20 @@ WAYS: dict[str, Way] = {
     "503 with nonsense: backs off": Way(
         says=[refusal("503 Full", b"", "Retry-After: soon"), refusal("503 Full", b"", "Retry-After: -7")],
         waits=[0.5, 1],
+    ),
+    "503 with a date in the year 10**11: backs off": Way(
+        says=[refusal("503 Full", b"", "Retry-After: Thu, 01 Jan 99999999999 00:00:00 GMT")], waits=[0.5]
+    ),
+    "503 that says at once, again and again: backs off from the second on": Way(
+        says=[refusal("503 Full", b"", "Retry-After: 0")] * 4, waits=[0, 1, 2, 4]
+    ),
+    "503 that says when, again and again: waits for it": Way(
+        says=[refusal("503 Full", b"", "Retry-After: 1")] * 4, waits=[1.05] * 4
+    ),
+    "a refusal with orders for a terminal: its words alone": Way(
+        says=[refusal("403 No", b"\x1b]0;mine\x07 N\xc2\x9bo.")],
+        error=StreamRefused,
+        match="^403: ]0;mine N o.$",
     ),
     "500, again and again: backs off": Way(
         says=[refusal("500 Oops")] * 8, waits=[0.5, 1, 2, 4, 8, 16, 30, 30], cursors=[""] * 9

@@ -9,8 +9,8 @@ import sqlite3
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,8 @@ class Tasks:
         self.demo = demo
         self.file = demo.directory / "site.sqlite3"
 
-    def send(self, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    def send(self, path: str, body: bytes | Sequence[bytes] | None = None, **headers: str) -> Answer:
+        """Ask; several pieces of a body are sent in chunks, which do not say how many there are."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.demo.url + path, data=body, headers=named)
         try:
@@ -93,9 +94,10 @@ class Tasks:
         """Return the process ids of the demo's own workers of a queue."""
         found = []
         for pid in self.demo.children():
-            words = (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")
-            if b"worker" in words and queue.encode() in words:
-                found.append(pid)
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just been killed
+                words = (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")
+                if b"worker" in words and queue.encode() in words:
+                    found.append(pid)
         return found
 
     def kill_worker(self, queue: str = "agents") -> None:

@@ -73,6 +73,7 @@ async def test_what_a_reader_gets_is_what_is_stored_and_then_the_end(tasks: Task
         ({"question": "  "}, 400, "invalid", "question: This field is required."),
         ({"question": "x" * 301}, 400, "invalid", "at most 300 characters"),
         ({"question": 7}, 400, "invalid", "question is a text"),
+        ({"question": "half \ud83d"}, 400, "invalid", "a lone surrogate"),
         ({"question": "a", "index": "yes"}, 400, "invalid", "index true or false"),
         ({"question": "a", "pace": 9}, 400, "invalid", "less than or equal to 2"),
         ({"question": "a", "pace": "slow"}, 400, "invalid", "a number of seconds"),
@@ -94,13 +95,14 @@ def test_what_cannot_be_read_or_is_not_there_is_said_in_json(tasks: Tasks) -> No
     answers = {
         "json": tasks.send("/tasks/", b"{", Content_Type="application/json"),
         "media_type": tasks.send("/tasks/", b"<q/>", Content_Type="text/xml"),
+        "too_large": tasks.send("/tasks/", [b" " * 65_536] * 48, Content_Type="application/json"),
         "unknown": tasks.send("/tasks/nobody/"),
         "method": tasks.send("/tasks/nobody/", b""),
     }
     assert {code: answer.body["error"]["code"] for code, answer in answers.items()} == {
         code: code for code in answers
     }
-    assert [answer.status for answer in answers.values()] == [400, 415, 404, 405]
+    assert [answer.status for answer in answers.values()] == [400, 415, 413, 404, 405]
     assert answers["method"].headers["Allow"] == "GET, HEAD"
     assert tasks.cancel("nobody").status == 404
 
@@ -204,6 +206,14 @@ async def test_a_task_that_cannot_be_resumed_fails_and_its_readers_are_told(
     assert transcript(reader) == tasks.stored(key)
 
 
+def test_a_moment_without_the_database_fails_no_attempt(tasks: Tasks) -> None:
+    assert tasks.demo.site.python(_OUTAGE).split() == ["begun", "stopped"]
+
+
+def test_what_is_forgotten_takes_nobody_along_who_is_at_work(tasks: Tasks) -> None:
+    assert tasks.demo.site.python(_PRUNE).split() == ["asks", "asked"]
+
+
 def test_an_agent_reads_another_while_it_speaks(tasks: Tasks) -> None:
     key = tasks.submit(index=True, pace=0.1)["id"]
     over = tasks.wait_over(key)
@@ -284,6 +294,48 @@ for attempts in (1, 5):
         kwargs={"question": "What does SimpleLazyObject do?"}, state="running", holder="a dead one",
         attempts=attempts, lease_until=Now() - timedelta(seconds=1),
     )
+"""
+
+
+_OUTAGE = """
+from django.db import OperationalError, connection
+from project.tasks.run import Run, Stopped
+
+outages = iter([True])
+
+def away(execute, *query):
+    if next(outages, False):
+        raise OperationalError("away")
+    return execute(*query)
+
+def never(*error):
+    raise OperationalError("away")
+
+run = Run("task.nobody", "nobody", "nobody")
+with connection.execute_wrapper(away):
+    try:
+        with run:
+            print("begun")
+            run._writer.__exit__ = never
+            run.stop("the worker leaves")
+            run.check()
+    except Stopped:
+        print("stopped")
+"""
+
+_PRUNE = """
+from project.models import Task
+from project.tasks import ledger
+
+ledger.KEPT = 0
+call = dict(function="project.tasks.agents.answer", queue="nobody")
+Task.objects.create(key="over", state="done", **call)
+asks = Task.objects.create(key="asks", state="failed", **call)
+Task.objects.create(key="asked", state="running", parent=asks, **call)
+ledger.prune()
+mine = Task.objects.filter(queue="nobody")
+print(*mine.order_by("pk").values_list("key", flat=True))
+mine.delete()
 """
 
 

@@ -11,10 +11,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import QueryDict
 
 from sse_polling import access
-from sse_polling.clients import Proxies, client_key
 from sse_polling.conf import get_config
 from sse_polling.door import answer
 from sse_polling.hub import Hub
+from sse_polling.identity import Proxies, client_key
 from sse_polling.rules import problems
 from sse_polling.users import Nobody
 
