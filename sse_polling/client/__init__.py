@@ -33,7 +33,8 @@ another is an event. An id that no header can carry (a control character in it) 
 The knobs, with their defaults:
 
 * ``client``: an httpx client to share by many streams, with its proxies, TLS and cookies; else each makes its
-  own, of 100 connections at most. ``headers``, ``auth``: as in httpx. A redirect to another host loses
+  own, and together these have 100 connections to a server at most, in an event loop or in all threads: who
+  finds none free waits, up to a minute. ``headers``, ``auth``: as in httpx. A redirect to another host loses
   ``auth``, not your other ``headers``.
 * ``ack=True``: name itself in the address (``client=``), and ack when the server drains.
 * ``silence_seconds=65``: no byte for so long, and the connection is given up for another; keep it above the

@@ -31,6 +31,11 @@ class Address:
             parts = parts._replace(query=f"{parts.query}&{more}" if parts.query else more)
         self.url = parts._replace(fragment="").geturl()
 
+    @property
+    def origin(self) -> str:
+        """The server, whatever is asked of it."""
+        return str(httpx.URL(self.url).copy_with(raw_path=b"/", userinfo=b""))
+
     def goodbye(self, answered: httpx.URL, stream: str | None) -> tuple[httpx.URL, dict[str, str]] | None:
         """Return where to post the ack of the stream of that id, and what; None if nowhere.
 

@@ -14,7 +14,6 @@ from httpx_sse import aconnect_sse
 from .address import place
 from .attempts import (
     ACK_TIMEOUT,
-    LIMITS,
     MAX_REDIRECTS,
     REFUSAL_BYTES,
     REFUSAL_SECONDS,
@@ -26,6 +25,7 @@ from .course import Answer, Course, Knobs
 from .event import Event
 from .exceptions import NotAStream
 from .inflating import Damaged
+from .room import AsyncRoom
 
 __all__ = ["stream_events"]
 
@@ -58,10 +58,17 @@ async def _run(
     sleep: Callable[[float], Awaitable[object]],
 ) -> AsyncGenerator[Event, None]:
     save = _saver(course, commit)
-    async with nullcontext(client) if client else httpx.AsyncClient(limits=LIMITS) as http:
+    async with AsyncExitStack() as stack:
+        room: AsyncRoom | None = None
+        if client is None:
+            room = stack.enter_context(AsyncRoom.enter(course.address.origin))
+            client = await stack.enter_async_context(httpx.AsyncClient())
         while not course.is_over:
             try:
-                async with _opened(http, course, options) as response, aclosing(_body(response)) as body:
+                async with (
+                    _opened(client, course, options, room) as response,
+                    aclosing(_body(response)) as body,
+                ):
                     answer = course.answered(response)
                     if answer is Answer.REFUSED:
                         hurry(response)
@@ -72,7 +79,7 @@ async def _run(
                                 if event is not None:
                                     yield event
                                 await save()  # the consumer has come back, so it is done with that event
-                            await _say_goodbye(http, course, options)
+                            await _say_goodbye(client, course, options, room)
                             if course.lets_go:
                                 break
                         course.ended()
@@ -99,11 +106,14 @@ def _saver(course: Course, commit: Callable[[str], object] | None) -> Callable[[
 
 @asynccontextmanager
 async def _opened(
-    client: httpx.AsyncClient, course: Course, options: dict[str, Any]
+    client: httpx.AsyncClient, course: Course, options: dict[str, Any], room: AsyncRoom | None
 ) -> AsyncIterator[httpx.Response]:
     """Send the course's request, through redirects, and close whatever answers it. Raises :exc:`Lost`."""
-    sent = {**options, "headers": course.headers(options["headers"]), "timeout": course.timeout}
+    headers = course.headers(options["headers"], closes=room is not None and room.is_crowded)
+    sent = {**options, "headers": headers, "timeout": course.timeout}
     async with AsyncExitStack() as stack:
+        if room is not None:
+            await stack.enter_async_context(room.connection())
         with on_the_way():
             opened = aconnect_sse(client, "GET", course.address.url, follow_redirects=False, **sent)
             response = (await stack.enter_async_context(opened)).response
@@ -141,11 +151,14 @@ async def _beginning(body: AsyncGenerator[bytes, None], course: Course) -> bytes
     return read[:REFUSAL_BYTES]
 
 
-async def _say_goodbye(client: httpx.AsyncClient, course: Course, options: dict[str, Any]) -> None:
+async def _say_goodbye(
+    client: httpx.AsyncClient, course: Course, options: dict[str, Any], room: AsyncRoom | None
+) -> None:
     """Ack, if the server has asked for it. It is no loss if that fails: letting go is an ack as well."""
     if (goodbye := course.goodbye()) is not None:
         url, form = goodbye
         sent = {**options, "data": form, "timeout": ACK_TIMEOUT, "follow_redirects": False}
-        with suppress(httpx.HTTPError):
-            async with client.stream("POST", url, **sent):
+        free = room.connection(waits=False) if room is not None else nullcontext()
+        with suppress(httpx.HTTPError, Lost):
+            async with free, client.stream("POST", url, **sent):
                 pass  # whatever it says

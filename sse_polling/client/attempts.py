@@ -9,7 +9,6 @@ import httpx
 
 __all__ = [
     "ACK_TIMEOUT",
-    "LIMITS",
     "MAX_REDIRECTS",
     "REFUSAL_BYTES",
     "REFUSAL_SECONDS",
@@ -18,7 +17,6 @@ __all__ = [
     "on_the_way",
 ]
 
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=10)  # of a client of our own
 MAX_REDIRECTS = 10
 REFUSAL_BYTES = 4096  # of a refusal's body, and
 REFUSAL_SECONDS = 5.0  # for it

@@ -99,9 +99,14 @@ class Course:
         self._owes_ack = False
         self._answered: tuple[httpx.URL, str | None] | None = None
 
-    def headers(self, more: Mapping[str, str] | None) -> httpx.Headers:
-        """Return the next request's headers, *more* of the caller's included, and begin anew."""
+    def headers(self, more: Mapping[str, str] | None, *, closes: bool = False) -> httpx.Headers:
+        """Return the next request's headers, *more* of the caller's included, and begin anew.
+
+        *closes*: the connection is for this one request.
+        """
         headers = httpx.Headers(more)
+        if closes:
+            headers["Connection"] = "close"
         headers["Accept-Encoding"] = "identity"
         # As browsers send it: in UTF-8, and without the spaces that no header's value keeps.
         if cursor := self.last_event_id.strip(" \t"):

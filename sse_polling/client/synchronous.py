@@ -13,7 +13,6 @@ from httpx_sse import connect_sse
 from .address import place
 from .attempts import (
     ACK_TIMEOUT,
-    LIMITS,
     MAX_REDIRECTS,
     REFUSAL_BYTES,
     REFUSAL_SECONDS,
@@ -25,6 +24,7 @@ from .course import Answer, Course, Knobs
 from .event import Event
 from .exceptions import NotAStream
 from .inflating import Damaged
+from .room import Room
 
 __all__ = ["iter_events"]
 
@@ -58,10 +58,14 @@ def _run(
     sleep: Callable[[float], object],
 ) -> Generator[Event, None, None]:
     save = _saver(course, commit)
-    with nullcontext(client) if client else httpx.Client(limits=LIMITS) as http:
+    with ExitStack() as stack:
+        room: Room | None = None
+        if client is None:
+            room = stack.enter_context(Room.enter(course.address.origin))
+            client = stack.enter_context(httpx.Client())
         while not course.is_over:
             try:
-                with _opened(http, course, options) as response, closing(_body(response)) as body:
+                with _opened(client, course, options, room) as response, closing(_body(response)) as body:
                     answer = course.answered(response)
                     if answer is Answer.REFUSED:
                         hurry(response)
@@ -72,7 +76,7 @@ def _run(
                                 if event is not None:
                                     yield event
                                 save()  # the consumer has come back, so it is done with that event
-                            _say_goodbye(http, course, options)
+                            _say_goodbye(client, course, options, room)
                             if course.lets_go:
                                 break
                         course.ended()
@@ -96,10 +100,15 @@ def _saver(course: Course, commit: Callable[[str], object] | None) -> Callable[[
 
 
 @contextmanager
-def _opened(client: httpx.Client, course: Course, options: dict[str, Any]) -> Iterator[httpx.Response]:
+def _opened(
+    client: httpx.Client, course: Course, options: dict[str, Any], room: Room | None
+) -> Iterator[httpx.Response]:
     """Send the course's request, through redirects, and close whatever answers it. Raises :exc:`Lost`."""
-    sent = {**options, "headers": course.headers(options["headers"]), "timeout": course.timeout}
+    headers = course.headers(options["headers"], closes=room is not None and room.is_crowded)
+    sent = {**options, "headers": headers, "timeout": course.timeout}
     with ExitStack() as stack:
+        if room is not None:
+            stack.enter_context(room.connection())
         with on_the_way():
             opened = connect_sse(client, "GET", course.address.url, follow_redirects=False, **sent)
             response = stack.enter_context(opened).response
@@ -136,10 +145,11 @@ def _beginning(body: Generator[bytes, None, None], course: Course) -> bytes:
     return read[:REFUSAL_BYTES]
 
 
-def _say_goodbye(client: httpx.Client, course: Course, options: dict[str, Any]) -> None:
+def _say_goodbye(client: httpx.Client, course: Course, options: dict[str, Any], room: Room | None) -> None:
     """Ack, if the server has asked for it. It is no loss if that fails: letting go is an ack as well."""
     if (goodbye := course.goodbye()) is not None:
         url, form = goodbye
         sent = {**options, "data": form, "timeout": ACK_TIMEOUT, "follow_redirects": False}
-        with suppress(httpx.HTTPError), client.stream("POST", url, **sent):
+        free = room.connection(waits=False) if room is not None else nullcontext()
+        with suppress(httpx.HTTPError, Lost), free, client.stream("POST", url, **sent):
             pass  # whatever it says

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from sse_polling.client import Event, EventsLost, Gap, attempts, iter_events, stream_events
+from sse_polling.client import Event, EventsLost, Gap, attempts, iter_events, room, stream_events
 from sse_polling.client.inflating import PIECE_BYTES, Inflater
 from sse_polling.exceptions import InvalidCursor
 
@@ -408,18 +409,102 @@ def test_errors_are_told_with_the_wait_after_them(read: Reader) -> None:
 # Bounds
 
 
-async def test_a_client_of_its_own_has_a_hundred_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-    real = httpx.AsyncClient
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for three connections."""
+    assert room.MOST_CONNECTIONS == 100
+    monkeypatch.setattr(room, "MOST_CONNECTIONS", 3)
 
-    def make(**given: Any) -> httpx.AsyncClient:
-        made.append(given["limits"])
-        return real(**given)
 
-    monkeypatch.setattr(httpx, "AsyncClient", make)
-    with Scripted([]) as server:
-        await _read_on(server.url)
-    assert [each.max_connections for each in made] == [100]
+class Held:
+    """Answers that are kept until the test says *go*, and how many of them at most were kept at once."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Request) -> Say:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        assert self.go.wait(20)
+        with self._lock:
+            self._now -= 1
+        return resumed(request)
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_many_streams_together_have_no_more_connections_to_a_host_than_may_be() -> None:
+    held = Held()
+    with Scripted([held] * 12) as server:
+
+        async def count() -> int:
+            return len([each async for each in stream_events(server.url)])
+
+        counting = asyncio.gather(*[count() for _ in range(12)])
+        async with asyncio.timeout(20):
+            while not room._rooms or held.most < 3 or _waiting() < 9:  # noqa: ASYNC110 - threads tell
+                await asyncio.sleep(0.01)
+        held.go.set()
+        assert await counting == [6] * 12
+        assert held.most == 3
+        assert {each.headers["connection"] for each in server.requests[3:]} == {"close"}
+    assert room._rooms == {}
+
+
+def _waiting() -> int:
+    (shared,) = room._rooms.values()
+    return int(shared.free.statistics().tasks_waiting)
+
+
+@pytest.mark.usefixtures("narrow")
+def test_threads_share_the_connections_to_a_host() -> None:
+    held = Held()
+    with Scripted([held] * 12) as server, ThreadPoolExecutor(12) as threads:
+        got = [threads.submit(lambda: len(list(iter_events(server.url)))) for _ in range(12)]
+        while held.most < 3 or {each.streams for each in room._rooms.values()} != {12}:
+            time.sleep(0.01)
+        held.go.set()
+        assert [each.result(20) for each in got] == [6] * 12
+        assert held.most == 3
+    assert room._rooms == {}
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_who_finds_no_connection_free_says_so_and_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where each event's consumer reads another stream, which must not wait for itself for ever."""
+    monkeypatch.setattr(room, "WAIT_SECONDS", 0.02)
+    told: list[Exception] = []
+    with Scripted([Say(burst("")[:-5], end="hold")] * 3 + [resumed]) as server:
+        holders = [stream_events(server.url) for _ in range(3)]
+        for each in holders:
+            await anext(each)
+
+        late = stream_events(server.url, on_error=lambda error, _: told.append(error), backoff_seconds=0.02)
+        first = asyncio.ensure_future(anext(late))
+        async with asyncio.timeout(20):
+            while len(told) < 2:  # noqa: ASYNC110 - a callback tells
+                await asyncio.sleep(0.01)
+            for each in holders:
+                await each.aclose()
+            assert (await first).data == "a"
+        await late.aclose()
+    assert {str(each) for each in told} == {"All 3 connections to this server are in use."}
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_an_ack_waits_for_no_connection() -> None:
+    """Letting go is an ack as well."""
+    asks = chunked(b"retry: 20\nid: 0\n\n", block(1) + b"event: close\ndata: pool_draining\n\n")
+    with Scripted([Say(asks, end="hold")] * 3 + [Say(GONE)] * 3) as server:
+        streams = [stream_events(server.url) for _ in range(3)]
+        for each in streams:
+            await anext(each)
+        began = time.monotonic()
+        assert await asyncio.gather(*[anext(each, None) for each in streams]) == [None] * 3
+        assert time.monotonic() - began < 5
+        assert len(server.acks) <= 2  # of who came when another had left
 
 
 async def test_a_shared_client_is_not_closed_and_its_limit_is_kept() -> None:
