@@ -228,8 +228,7 @@ async def gather(given: Answer) -> Answer:
     stream = given.stream
     if stream is None:
         return given
-    said = b"".join([chunk async for chunk in stream.run()])
-    return replace(given, body=stream.whole(said), stream=None, connection=stream.connection)
+    return replace(given, body=b"".join([chunk async for chunk in stream.run()]), stream=None)
 
 
 def acked(body: bytes) -> Answer:

@@ -475,6 +475,61 @@ async def test_the_socket_of_an_answer_may_be_kept(app: Any, settings: Any) -> N
         assert (hurried.data, hurried.headers["connection"]) == (["1"], "close")
 
 
+async def test_an_answer_waits_no_longer_than_its_socket_is_kept(app: Any, settings: Any) -> None:
+    settings.SSE_POLLING = {
+        **settings.SSE_POLLING,
+        "CLOSE_SOCKET": False,
+        "RETRY": {"base_ms": 60_000},
+        "BURST": {**HELD, "hold_seconds": 0.1},
+    }
+    for address in ("/events/a/poll/?wait=0", "/events/a/poll/"):
+        assert (await ask(app, address)).json["retry"] <= 4000
+
+
+async def test_a_drain_closes_the_socket_of_an_answer_that_was_to_be_kept(settings: Any) -> None:
+    """Through the view the headers are gone by then."""
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "CLOSE_SOCKET": False}
+    asked, task = await held()
+    before = node.kept.guessed
+    for connection in registry:
+        connection.leave("drain")
+    await task
+    assert (asked.json["events"], asked.headers["connection"]) == ([], "close")
+    assert node.kept.guessed == before
+
+
+async def test_a_long_answer_is_sent_as_it_is_read(settings: Any) -> None:
+    """And not held in memory: many may come back at once, each with a whole burst to read."""
+    ids = await published("a", *("x" * 10_000 for _ in range(30)))
+    asked = await ask(application, "/events/a/poll/?last_event_id=earliest")
+    assert ([each["id"] for each in asked.json["events"]], asked.json["last_event_id"]) == (ids, ids[-1])
+    assert "content-length" not in asked.headers
+    assert 4 <= len(asked.sent) <= 10
+    assert all(len(each.get("body", b"")) < 80_000 for each in asked.sent)
+
+
+@pytest.mark.parametrize("many", [1, 30])
+async def test_who_is_being_sent_an_answer_has_a_place(many: int) -> None:
+    await published("a", *("x" * 10_000 for _ in range(many)))
+    asked = Asked(application, "/events/a/poll/?last_event_id=earliest")
+    reading = asyncio.Event()
+    send, waiting = asked._send, asyncio.Event()
+
+    async def slowly(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            waiting.set()
+            await reading.wait()
+        await send(message)
+
+    asked._send = slowly  # type: ignore[method-assign]
+    task = asyncio.create_task(asked.run())
+    await waiting.wait()
+    assert node.sockets == 1
+    reading.set()
+    await task
+    assert len(asked.data) == many
+
+
 # Under WSGI
 
 
