@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
-from django.http.request import validate_host
+from django.http.request import split_domain_port, validate_host
 from django.utils.http import is_same_domain
 
 from . import transport
@@ -64,7 +64,7 @@ async def _answer(names: list[str], scope: Scope, receive: Receive, send: Send) 
     try:
         request = ScopeRequest(scope, receive, send, door="websocket")
         origin = request.plain_headers.get("origin")
-        if origin is not None and not _may_come_from(origin):
+        if origin is not None and not _may_come_from(origin, request.plain_headers):
             return words(403, f"No WebSocket for pages of {origin[:100]}: see CSRF_TRUSTED_ORIGINS.")
         asked = names or request.GET.getlist("channel")
         return await answer(request, asked, several=not names, kind=Socket)
@@ -72,8 +72,12 @@ async def _answer(names: list[str], scope: Scope, receive: Receive, send: Send) 
         return bad_request(error)
 
 
-def _may_come_from(origin: str) -> bool:
-    """Tell whether a page of *origin* may read: browsers let every page open a WebSocket, with cookies."""
+def _may_come_from(origin: str, headers: Mapping[str, str]) -> bool:
+    """Tell whether a page of *origin* may read: browsers let every page open a WebSocket, with cookies.
+
+    ``ALLOWED_HOSTS`` names the site's own hosts. Its ``*`` names none: there the page must be of the host
+    that it asks, as Django's own CSRF check wants it.
+    """
     try:
         parts = urlsplit(origin)
         host = parts.hostname or ""
@@ -82,8 +86,14 @@ def _may_come_from(origin: str) -> bool:
     allowed = settings.ALLOWED_HOSTS
     if settings.DEBUG and not allowed:
         allowed = [".localhost", "127.0.0.1", "[::1]"]
-    if validate_host(f"[{host}]" if ":" in host else host, allowed):
+    host = f"[{host}]" if ":" in host else host
+    if validate_host(host, [pattern for pattern in allowed if pattern != "*"]):
         return True
+    if "*" in allowed:
+        forwarded = headers.get("x-forwarded-host") if settings.USE_X_FORWARDED_HOST else None
+        asked, _ = split_domain_port(forwarded or headers.get("host", ""))
+        if asked and asked == host:
+            return True
     for trusted in settings.CSRF_TRUSTED_ORIGINS:
         known = urlsplit(trusted)
         pattern = known.netloc.removeprefix("*")

@@ -262,7 +262,10 @@ async def test_while_it_drains_a_newcomer_is_told_when_to_come_back(monkeypatch:
         (["a.example"], "https://a.example.", False),
         (["a.example"], "https://b.a.example", False),
         ([".a.example"], "https://b.a.example", True),
-        (["*"], "https://any.example", True),
+        (["*"], "https://any.example", False),
+        (["*"], "null", False),
+        (["*"], "", False),
+        (["*", ".a.example"], "https://b.a.example", True),
         (["[::1]"], "http://[::1]:8000", True),
         (["a.example"], "http://a.example@evil.example", False),
         (["a.example"], "http://evil.example#a.example", False),
@@ -288,6 +291,32 @@ async def test_a_page_of_another_site_may_not_read(
     else:
         assert (first["type"], first["status"]) == ("websocket.http.response.start", 403)
         assert b"CSRF_TRUSTED_ORIGINS" in client.sent[1]["body"]
+
+
+@pytest.mark.parametrize(
+    ("host", "forwarded", "origin", "good"),
+    [
+        ("a.example", None, "https://a.example", True),
+        ("A.example:8000", None, "https://a.example:8000", True),
+        ("[::1]:8000", None, "http://[::1]:8000", True),
+        ("a.example", None, "https://evil.example", False),
+        ("a.example", None, "https://a.example.evil.example", False),
+        ("a.example", None, "https://b.a.example", False),
+        ("a b", None, "https://", False),
+        ("", None, "null", False),
+        ("evil.example", "a.example", "https://a.example", True),
+        ("a.example", "b.example", "https://a.example", False),
+    ],
+)
+async def test_where_every_host_is_allowed_a_page_must_be_of_the_host_that_it_asks(
+    settings: Any, host: str, forwarded: str | None, origin: str, good: bool
+) -> None:
+    """Else every page of the web could read with the cookies of its visitor."""
+    settings.ALLOWED_HOSTS, settings.USE_X_FORWARDED_HOST = ["*"], forwarded is not None
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "PRESET": "reclaim", "BURST": {}}
+    client = Client("a", origin=origin, host=host, x_forwarded_host=forwarded or "evil.example")
+    await client.run()
+    assert (client.sent[0]["type"] == "websocket.accept") == good
 
 
 @pytest.mark.parametrize(
