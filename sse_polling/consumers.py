@@ -17,6 +17,7 @@ from . import transport
 from .conf import get_config
 from .connections import SPEECHLESS, Connection
 from .door import answer, bad_request
+from .lifecycle import node
 from .protocol.burst import Cause
 from .scopes import Receive, Scope, ScopeRequest, Send
 from .sending import Stalled
@@ -51,8 +52,8 @@ async def consume(names: list[str], scope: Scope, receive: Receive, send: Send) 
             code: int | None = OVER if given.status == 204 else TRY_AGAIN_LATER
         else:
             code = await _serve(given.stream, socket, receive, send)
-        if code is not None and not socket.close_websocket(code):
-            await send({"type": "websocket.close", "code": code})
+        if code is not None:
+            await _close(code, given, socket, send)
     except OSError:
         pass  # the client has gone, maybe before it was accepted
     finally:
@@ -145,6 +146,27 @@ async def _serve(stream: Stream, socket: transport.Socket, receive: Receive, sen
     if has_gone:
         return None
     return GOING_AWAY if stream.cause is Cause.DRAIN else OVER
+
+
+async def _close(code: int, given: Answer, socket: transport.Socket, send: Send) -> None:
+    """Send the close frame. uvicorn waits for the client's own, up to 10 s: its socket counts meanwhile."""
+    if socket.close_websocket(code):
+        return
+    connection = given.stream.connection if given.stream is not None else None
+    if connection in node.flushing:
+        connection = None  # its last frames count already
+    if connection is not None:
+        node.flushing.add(connection)
+    try:
+        await send({"type": "websocket.close", "code": code})
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - it raises no other
+        # autobahn's own, where a wrapper of `send` hides daphne's socket: it takes no such code but 1000.
+        await send({"type": "websocket.close", "code": OVER})
+    finally:
+        if connection is not None:
+            node.flushing.discard(connection)
 
 
 async def _say(chunk: bytes, send: Send) -> None:

@@ -345,6 +345,36 @@ async def test_a_page_of_a_trusted_origin_may_read(
     assert (client.sent[0]["type"] == "websocket.accept") == good
 
 
+async def test_a_close_that_the_server_does_not_take_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """autobahn's ``sendClose`` behind a wrapper of ``send``, which hides daphne's socket."""
+
+    def picky(message: Any) -> None:
+        if message.get("code", 1000) != 1000:
+            raise Exception("invalid close code")
+
+    monkeypatch.setattr(node, "draining", True)
+    client = Client("a", on_send=picky)
+    assert await client.run() == ["accept", "send", "close"]
+    assert client.code == 1000
+
+
+async def test_who_does_not_answer_our_close_has_a_place_while_the_server_waits(settings: Any) -> None:
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "PRESET": "reclaim", "BURST": {}}
+    closing, closed = asyncio.Event(), asyncio.Event()
+
+    async def wait(message: Any) -> None:
+        if message["type"] == "websocket.close":
+            closing.set()
+            await closed.wait()
+
+    serving = asyncio.create_task(Client("a", on_send=wait).run())
+    await closing.wait()
+    assert (len(registry), node.sockets) == (0, 1)
+    closed.set()
+    await serving
+    assert node.sockets == 0
+
+
 async def test_where_the_server_knows_no_words_a_refusal_is_a_close() -> None:
     client = Client("a b")
     client.scope["extensions"] = None
