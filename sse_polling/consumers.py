@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,9 +29,12 @@ from .ways import Answer, Socket, words
 
 __all__ = ["consume"]
 
+logger = logging.getLogger(__name__)
+
 OVER, GOING_AWAY, TRY_AGAIN_LATER = 1000, 1001, 1013
 TURNS = 4  # of the loop, in which a server closes a connection that it has refused
 MESSAGE_BYTES = 1_024  # of what a client may say, which is that it lets go
+MOST_MESSAGES = 1_000  # in a burst: who says more keeps the loop from others
 
 
 async def consume(names: list[str], scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,8 +179,8 @@ async def _say(chunk: bytes, send: Send) -> None:
 
 
 async def _listen(connection: Connection, receive: Receive) -> None:
-    """Hear the client out: until it goes, and whether it lets go."""
-    while True:
+    """Hear the client out: until it goes, and whether it lets go. Who does not stop talking is cut."""
+    for _ in range(MOST_MESSAGES):
         message = await receive()
         if message["type"] == "websocket.disconnect":
             return
@@ -189,3 +193,5 @@ async def _listen(connection: Connection, receive: Receive) -> None:
             continue
         if isinstance(told, dict) and told.get("ack") is True:
             connection.ack()
+    logger.info("sse_polling cuts a WebSocket that has said %s messages", MOST_MESSAGES)
+    connection.abort()

@@ -192,6 +192,19 @@ async def test_what_a_client_says_that_nobody_can_read_is_passed_over() -> None:
     await serving
 
 
+async def test_who_does_not_stop_talking_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "MOST_MESSAGES", 50)
+    client, cut = Client("a"), []
+    serving = asyncio.create_task(client.run())
+    await client.until(lambda: bool(client.frames))
+    the_connection().abort_transport = lambda: cut.append(1)
+    for _ in range(50):
+        assert not cut
+        client.says({"type": "websocket.receive", "text": '{"ack": true}'})
+    assert await serving == ["accept", "send"]
+    assert cut == [1]
+
+
 # Leaving
 
 
