@@ -156,13 +156,14 @@ class _Asked:
             door=self.request.door,
             client=self.client,
             user=visitor.user,
-            key=None if self.finite or self.hurried else visitor.key,  # it holds no socket
+            key=visitor.key if not self.finite else None,  # it holds no socket
+            passing=self.hurried,
             address=self.request.address,
             task=weakref.ref(task) if task is not None else None,
         )
         refusal = node.admit(connection, self.priority, self.config, finite=self.finite or self.hurried)
-        if refusal in (*_FULL, Refusal.CLIENT) and self.way.is_answer:
-            self.hurried, connection.key = True, None
+        if refusal in (*_FULL, Refusal.CLIENT) and self.way.is_answer and not (self.finite or self.hurried):
+            self.hurried = connection.passing = True
             refusal = node.admit(connection, self.priority, self.config, finite=True)
         if refusal is not None:
             return self.refused(refusal)

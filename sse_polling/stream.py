@@ -154,6 +154,9 @@ class Stream:
         limits = BurstLimits.strictest(each.burst for each in effective)
         if finite or connection.passing:
             limits = replace(limits, linger_seconds=0, hold_seconds=0)
+            if connection.passing and self.is_answer:
+                # There is no room for it, and it has a socket until it is read.
+                limits = replace(limits, max_bytes=min(limits.max_bytes, CHUNK_BYTES))
         elif longest_wait is not None:
             limits = replace(limits, linger_seconds=0, hold_seconds=min(limits.hold_seconds, longest_wait))
         self._retry = RetryLimits.strictest(each.retry for each in effective)

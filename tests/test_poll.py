@@ -16,7 +16,7 @@ from django.core.asgi import get_asgi_application
 from django.db import OperationalError
 from django.test import Client, override_settings
 
-from sse_polling import access, finish, hub, publish, threads
+from sse_polling import access, finish, hub, lifecycle, publish, threads
 from sse_polling.conf import get_config
 from sse_polling.connections import Connection, registry
 from sse_polling.hub import Hub
@@ -343,6 +343,32 @@ async def test_over_a_budget_it_is_answered_at_once(app: Any, settings: Any) -> 
     assert (empty.json["events"], empty.seconds < 5) == ([], True)
     assert node.counts.refused[Refusal.BUDGET] == before + 2
     assert not any(each.leaving for each in others)  # it makes nobody go
+    for each in others:
+        registry.release(each)
+
+
+async def test_at_once_there_is_a_piece_of_a_burst_and_the_rest_soon(app: Any, settings: Any) -> None:
+    """It has a socket until its client has read it, where there is none to spare."""
+    await published("a", *("x" * 10_000 for _ in range(30)))
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "MAX_SOCKETS": 1, "BREAKER": {"threshold": 1}}
+    holding, task = await held()
+    asked = await ask(app, "/events/a/poll/?last_event_id=earliest")
+    assert 2 < len(asked.data) < 10
+    assert asked.json["retry"] < 100
+    holding.goes()
+    await task
+
+
+async def test_an_answer_at_once_is_not_for_any_number(app: Any, settings: Any) -> None:
+    await published("a", "1")
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "MAX_SOCKETS": 1, "BREAKER": {"threshold": 1}}
+    others = [Connection(channels=("other",), door="test") for _ in range(1 + lifecycle.SPARE)]
+    for each in others:
+        registry.take(each)
+    before = node.counts.refused[Refusal.CAPACITY]
+    asked = await ask(app, "/events/a/poll/?last_event_id=earliest")
+    assert (asked.json["events"], asked.json["retry"] >= 30_000) == ([], True)
+    assert node.counts.refused[Refusal.CAPACITY] == before + 2
     for each in others:
         registry.release(each)
 
