@@ -141,7 +141,7 @@ class Watch:
         elif self._asked is None:
             self._asked = number, now
             draining.begin("signal", within=self._limit(number))
-            if getattr(self._previous[number], "__module__", None) in PATIENT:
+            if self._waits(number):
                 self._pass_on(number, frame)
                 self.loop.call_soon_threadsafe(self._keep, number)
             else:
@@ -149,6 +149,13 @@ class Watch:
         elif not _is_same(self._asked, (number, now)):
             self.loop.call_soon_threadsafe(self._cut)
             self._pass_on(number, frame)
+
+    def _waits(self, number: int) -> bool:
+        """Tell whether the server, once it is told, waits for all that is open."""
+        told = getattr(self._previous[number], "__module__", None)
+        if told == "uvicorn.server" and any(each.door == "websocket" for each in registry):
+            return False  # it closes those at once
+        return told in PATIENT
 
     def _limit(self, number: int | None = None) -> float | None:
         """Return after how many seconds the server will cut, less what it takes to end; None: not known."""
@@ -186,7 +193,7 @@ class Watch:
 
     async def _let_go_later(self, number: int) -> None:
         """Let the server go after the drain: it would cancel its applications at once."""
-        _stop_accepting(self.loop)
+        _stop_accepting(self.loop, getattr(self._previous[number], "__self__", None))
         await _until_over()
         if not self._let_go:
             self._pass_on(number, None)
@@ -242,8 +249,13 @@ def _let_go_after(loop: asyncio.AbstractEventLoop) -> None:
     let_go()
 
 
-def _stop_accepting(loop: asyncio.AbstractEventLoop) -> None:
-    """Close the listening sockets of Twisted, which goes on accepting until it stops; if it runs *loop*."""
+def _stop_accepting(loop: asyncio.AbstractEventLoop, server: Any) -> None:
+    """Close the listening sockets of *server*, if it is uvicorn's, and of Twisted, if that runs *loop*.
+
+    They go on accepting until they are told to stop.
+    """
+    for listening in getattr(server, "servers", ()):
+        listening.close()
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     if getattr(reactor, "_asyncioEventloop", None) is loop:
         for reader in reactor.getReaders():
