@@ -176,7 +176,7 @@ class _Asked:
                 several=self.several,
                 finite=self.finite,
                 encoder=self.way.encoder,
-                longest_wait=0 if self.hurried else self.way.longest_wait,
+                longest_wait=self.way.longest_wait,
                 config=self.config,
                 node=node,
                 rng=_rng,

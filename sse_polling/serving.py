@@ -20,7 +20,7 @@ from .stream import Stream
 from .transport import Socket, find_socket, longest_retry_ms
 from .ways import Answer, Poll, Streaming, Way
 
-__all__ = ["Asked", "outlet_of", "poll", "serve", "stream", "take_ack", "watch_for_end"]
+__all__ = ["Asked", "outlet_of", "poll", "serve", "stream", "take_ack"]
 
 ACK_SECONDS = 10.0
 
@@ -85,7 +85,7 @@ async def _send_stream(
     A stream begins at once, one answer with its first bytes, which are all of it as often as not.
     """
     outlet = outlet_of(stream, socket, send, config)
-    watch = watch_for_end(stream.connection, receive)
+    watch = _watch_for_end(stream.connection, receive)
     chunks = stream.run()
     begun = not stream.is_answer
     try:
@@ -173,7 +173,7 @@ async def take_ack(scope: Scope, receive: Receive, send: Send) -> Answer:
     return acked(body)
 
 
-def watch_for_end(connection: Connection, receive: Receive) -> asyncio.Task[None]:
+def _watch_for_end(connection: Connection, receive: Receive) -> asyncio.Task[None]:
     """Let the stream end when its client goes, which the server tells only through *receive*."""
     watch = asyncio.get_running_loop().create_task(_until_gone(receive), name="sse_polling-watch")
     watch.add_done_callback(lambda _: connection.leave(Cause.GONE))
