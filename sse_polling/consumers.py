@@ -153,8 +153,10 @@ async def _serve(stream: Stream, socket: transport.Socket, receive: Receive, sen
 
 
 async def _close(code: int, given: Answer, socket: transport.Socket, send: Send) -> None:
-    """Send the close frame. uvicorn waits for the client's own, up to 10 s: its socket counts meanwhile."""
-    if socket.close_websocket(code):
+    """Send the close frame. Servers wait some seconds for the client's own: its socket counts meanwhile."""
+    if socket.close_websocket(code, get_config().send.stall_seconds):
+        if socket.is_open is not None:
+            node.kept.add(socket.owner, socket.is_open)
         return
     connection = given.stream.connection if given.stream is not None else None
     if connection in node.flushing:

@@ -432,7 +432,8 @@ async def test_daphnes_close_takes_every_code() -> None:
     found = find_socket(partial(reply, protocol), {"type": "websocket"})
     assert found.reachable
     assert found.pending() == 0
-    assert found.close_websocket(1013)
+    assert found.close_websocket(1013, 7)
+    assert protocol.closeHandshakeTimeout == 7  # as long for what is before it
     found.close_when_done()
     assert codes == [1013]
-    assert not find_socket(reply, {"type": "websocket"}).close_websocket(1013)
+    assert not find_socket(reply, {"type": "websocket"}).close_websocket(1013, 7)

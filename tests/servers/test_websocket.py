@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,8 +152,8 @@ async def test_a_connection_that_is_lost_frees_the_place(sockets: Served) -> Non
     await eventually(lambda: is_idle(sockets), deadline=2)
 
 
-async def raw_handshake(served: Served, channel: str, *, receive_buffer: int | None = None) -> Connection:
-    address = Address(served.server.url + f"/events/ws/{channel}/?last_event_id=earliest")
+async def raw_handshake(server: AsgiServer, channel: str, *, receive_buffer: int | None = None) -> Connection:
+    address = Address(server.url + f"/events/ws/{channel}/?last_event_id=earliest")
     connection = await Connection.open(address, receive_buffer=receive_buffer)
     await connection.send(
         address.head(
@@ -169,7 +170,7 @@ async def raw_handshake(served: Served, channel: str, *, receive_buffer: int | N
 
 async def test_who_leaves_before_being_accepted_leaves_nothing(sockets: Served) -> None:
     for _ in range(20):
-        connection = await raw_handshake(sockets, fresh("held"))
+        connection = await raw_handshake(sockets.server, fresh("held"))
         connection.reset()
     await eventually(lambda: is_idle(sockets), deadline=3)
 
@@ -182,7 +183,7 @@ async def assert_that_it_cuts(sockets: Served) -> None:
     """Assert that a client that takes nothing is cut, and its place and its socket are free."""
     channel = fresh("huge")
     sockets.shell.publish(channel, *["x" * 250_000] * 28)
-    connection = await raw_handshake(sockets, channel, receive_buffer=4096)
+    connection = await raw_handshake(sockets.server, channel, receive_buffer=4096)
     try:
         await eventually(lambda: has(sockets, 1), deadline=5)
         await eventually(lambda: is_idle(sockets), deadline=6)
@@ -193,6 +194,28 @@ async def assert_that_it_cuts(sockets: Served) -> None:
                     pass  # what the kernel had
     finally:
         connection.close()
+
+
+@pytest.mark.faults
+async def test_who_reads_slowly_has_what_comes_before_the_close(
+    tmp_path: Path, serve: Callable[..., AsgiServer]
+) -> None:
+    """daphne gives a client 1 s for its close, and drops what it has not had until then."""
+    site = Site(tmp_path, sse_polling={"BURST": {"hold_seconds": 0, "linger_seconds": 0}})
+    server, channel = serve(site, kind="daphne"), fresh()
+    await asyncio.to_thread(server.publish, channel, "x" * 200_000)
+    connection = await raw_handshake(server, channel, receive_buffer=4096)
+    got = b""
+    try:
+        async with asyncio.timeout(20):
+            while b'"end":false}' not in got:
+                received = await connection.receive(8000)
+                assert received, f"closed after {len(got)} bytes"
+                got += received
+                await asyncio.sleep(0.1)
+    finally:
+        connection.close()
+    assert got.count(b"x") >= 200_000
 
 
 async def has(served: Served, count: int) -> bool:
