@@ -32,6 +32,7 @@ __all__ = ["consume"]
 logger = logging.getLogger(__name__)
 
 OVER, GOING_AWAY, TRY_AGAIN_LATER = 1000, 1001, 1013
+REFUSED_SECONDS = 1.0  # for the close of one who was sent nothing but when to come back
 TURNS = 4  # of the loop, in which a server closes a connection that it has refused
 MESSAGE_BYTES = 1_024  # of what a client may say, which is that it lets go
 MOST_MESSAGES = 1_000  # in a burst: who says more keeps the loop from others
@@ -153,12 +154,15 @@ async def _serve(stream: Stream, socket: transport.Socket, receive: Receive, sen
 
 
 async def _close(code: int, given: Answer, socket: transport.Socket, send: Send) -> None:
-    """Send the close frame. Servers wait some seconds for the client's own: its socket counts meanwhile."""
-    if socket.close_websocket(code, get_config().send.stall_seconds):
-        if socket.is_open is not None:
+    """Send the close frame. Servers wait some seconds for the client's own, and its socket counts meanwhile.
+
+    Not that of one who was refused: many of them would have all others refused.
+    """
+    connection = given.stream.connection if given.stream is not None else None
+    if socket.close_websocket(code, get_config().send.stall_seconds if connection else REFUSED_SECONDS):
+        if connection is not None and socket.is_open is not None:
             node.kept.add(socket.owner, socket.is_open)
         return
-    connection = given.stream.connection if given.stream is not None else None
     if connection in node.flushing:
         connection = None  # its last frames count already
     if connection is not None:

@@ -38,9 +38,11 @@ LATE_SECONDS = 2.0  # after which a drain that should be over is waited for no m
 LOOK_SECONDS = 0.25
 TOLD_SECONDS = 0.1  # by then the loop has handed the first signal to its server
 
+UVICORN = "uvicorn.server"
+
 #: Whose handlers are called at once: these servers wait for streams. An event loop's does nothing, and the
 #: server behind it (hypercorn, granian) hears the signal from the loop whatever is installed here.
-PATIENT = ("uvicorn.server", "granian._signals", "asyncio.unix_events", "uvloop.loop")
+PATIENT = (UVICORN, "granian._signals", "asyncio.unix_events", "uvloop.loop")
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
@@ -153,7 +155,7 @@ class Watch:
     def _waits(self, number: int) -> bool:
         """Tell whether the server, once it is told, waits for all that is open."""
         told = getattr(self._previous[number], "__module__", None)
-        if told == "uvicorn.server" and any(each.door == "websocket" for each in registry):
+        if told == UVICORN and any(each.door == "websocket" for each in registry):
             return False  # it closes those at once
         return told in PATIENT
 
@@ -193,7 +195,7 @@ class Watch:
 
     async def _let_go_later(self, number: int) -> None:
         """Let the server go after the drain: it would cancel its applications at once."""
-        _stop_accepting(self.loop, getattr(self._previous[number], "__self__", None))
+        _stop_accepting(self.loop, self._previous[number])
         await _until_over()
         if not self._let_go:
             self._pass_on(number, None)
@@ -249,13 +251,14 @@ def _let_go_after(loop: asyncio.AbstractEventLoop) -> None:
     let_go()
 
 
-def _stop_accepting(loop: asyncio.AbstractEventLoop, server: Any) -> None:
-    """Close the listening sockets of *server*, if it is uvicorn's, and of Twisted, if that runs *loop*.
+def _stop_accepting(loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
+    """Close the listening sockets of uvicorn, if *handler* is its, and of Twisted, if that runs *loop*.
 
     They go on accepting until they are told to stop.
     """
-    for listening in getattr(server, "servers", ()):
-        listening.close()
+    if getattr(handler, "__module__", None) == UVICORN:
+        for listening in getattr(getattr(handler, "__self__", None), "servers", ()):
+            listening.close()
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     if getattr(reactor, "_asyncioEventloop", None) is loop:
         for reader in reactor.getReaders():

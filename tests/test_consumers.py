@@ -18,7 +18,7 @@ from sse_polling.consumers import consume
 from sse_polling.hub import Hub
 from sse_polling.lifecycle import Farewell, node
 from sse_polling.protocol.burst import Cause
-from sse_polling.transport import find_socket
+from sse_polling.transport import Socket, find_socket
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -415,6 +415,29 @@ async def test_a_yes_is_remembered_though_each_handshake_has_a_key_of_its_own(se
 
 
 # The server's own
+
+
+@pytest.mark.parametrize(("refused", "seconds", "kept"), [(False, 10, 1), (True, 1, 0)])
+async def test_a_socket_that_daphne_closes_later_counts_unless_its_client_was_refused(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, refused: bool, seconds: float, kept: int
+) -> None:
+    closed: list[tuple[int, float]] = []
+
+    class Closing(Socket):
+        def close_websocket(self, code: int, seconds: float) -> bool:
+            closed.append((code, seconds))
+            return True
+
+    socket = Closing()
+    socket.owner, socket.is_open = socket, lambda _: True
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "PRESET": "reclaim", "BURST": {}}
+    monkeypatch.setattr(node, "draining", refused)
+    monkeypatch.setattr(consumers, "find_socket", lambda *_: socket)
+    before = len(node.kept)
+    await Client("a").run()
+    assert closed == [(1013 if refused else 1000, seconds)]
+    assert len(node.kept) == before + kept
+    node.kept.discard(socket)
 
 
 async def test_daphnes_close_takes_every_code() -> None:
