@@ -18,6 +18,7 @@ from tests.harness.server import AsgiServer, Kind
 from tests.harness.shell import Shell
 from tests.harness.site import Site
 
+from .conftest import FEW_SOCKETS
 from .served import MOST_SOCKETS, Served, eventually, fresh
 from .sockets import Burst, handshake, open_socket, read_burst, ws_url
 
@@ -401,22 +402,22 @@ async def test_a_drain_under_load_loses_nothing(sockets: Served) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", ["uvicorn", "hypercorn", "granian"])
 async def test_an_order_and_a_signal_let_each_close_in_its_time(
-    socket_site: Site, socket_shell: Shell, serve: Callable[..., AsgiServer], kind: Kind
+    tmp_path: Path, socket_shell: Shell, serve: Callable[..., AsgiServer], kind: Kind
 ) -> None:
     """But granian's signal, which cuts them: there the order comes first."""
+    site = Site(tmp_path, sse_polling=FEW_SOCKETS)  # whose nodes are this one
     arguments = ["--graceful-timeout", "20"] if kind == "hypercorn" else []
-    served = Served("mount", serve(socket_site, kind=kind, arguments=arguments), socket_shell)
+    served = Served("mount", serve(site, kind=kind, arguments=arguments), socket_shell)
     channel = fresh("held")
     url, named = (ws_url(served.server.url, channel, **query) for query in ({}, {"client": "c" * 16}))
-    (first,) = await asyncio.to_thread(served.shell.publish, channel, "a")
-    polls = f"{served.server.url}/events/{channel}/poll/?wait=50&last_event_id={first}"
+    polls = f"{served.server.url}/events/{channel}/poll/?wait=50"
     async with open_socket(url) as one, open_socket(named) as other:
         for socket in (one, other):
             await read_burst(socket, until=opened)
         poll = asyncio.create_task(http_request(polls))
         await eventually(lambda: has(served, 3))
         if kind == "granian":
-            leaving = asyncio.to_thread(socket_site.manage, "sse_drain", "--all", "--wait", "20")
+            leaving = asyncio.to_thread(site.manage, "sse_drain", "--all", "--wait", "20")
         else:
             leaving = asyncio.to_thread(served.server.stop)
         stopping = asyncio.create_task(leaving)
