@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -256,6 +257,9 @@ async def test_who_leaves_frees_its_place_at_once(app: Any) -> None:
     task = asyncio.create_task(asked.run())
     await until(lambda: len(registry) == 1)
     asked.goes()
+    await until(task.done, deadline=2)
+    if app is not application:
+        gc.collect()  # Django 6.1 drops a response that it has not begun to send, in a circle
     await until(lambda: len(registry) == 0, deadline=2)
     await task
     assert not any(live.waiters for live in Hub.current().tails)
