@@ -138,7 +138,8 @@ class Registry:
             self._forget()
             if connection.id not in self._live:
                 self._live[connection.id] = connection
-                self._places.add(connection)
+                if not connection.passing:
+                    self._places.add(connection)
                 if connection.key is not None:
                     self._by_key[connection.key] = self._by_key.get(connection.key, 0) + 1
         self._settle()

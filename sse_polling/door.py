@@ -156,13 +156,14 @@ class _Asked:
             door=self.request.door,
             client=self.client,
             user=visitor.user,
-            key=None if self.finite or self.hurried else visitor.key,  # it holds no socket
+            key=visitor.key if not self.finite else None,  # it holds no socket
+            passing=self.hurried,
             address=self.request.address,
             task=weakref.ref(task) if task is not None else None,
         )
         refusal = node.admit(connection, self.priority, self.config, finite=self.finite or self.hurried)
-        if refusal in (*_FULL, Refusal.CLIENT) and self.way.is_answer:
-            self.hurried, connection.key = True, None
+        if refusal in (*_FULL, Refusal.CLIENT) and self.way.is_answer and not (self.finite or self.hurried):
+            self.hurried = connection.passing = True
             refusal = node.admit(connection, self.priority, self.config, finite=True)
         if refusal is not None:
             return self.refused(refusal)
@@ -175,7 +176,7 @@ class _Asked:
                 several=self.several,
                 finite=self.finite,
                 encoder=self.way.encoder,
-                longest_wait=0 if self.hurried else self.way.longest_wait,
+                longest_wait=self.way.longest_wait,
                 config=self.config,
                 node=node,
                 rng=_rng,
@@ -228,8 +229,7 @@ async def gather(given: Answer) -> Answer:
     stream = given.stream
     if stream is None:
         return given
-    said = b"".join([chunk async for chunk in stream.run()])
-    return replace(given, body=stream.whole(said), stream=None, connection=stream.connection)
+    return replace(given, body=b"".join([chunk async for chunk in stream.run()]), stream=None)
 
 
 def acked(body: bytes) -> Answer:

@@ -22,6 +22,9 @@ class Flushing:
     def __len__(self) -> int:
         return len(self._held)
 
+    def __contains__(self, connection: object) -> bool:
+        return connection in self._held
+
     def __iter__(self) -> Iterator[Connection]:
         with self._lock:
             return iter(list(self._held))

@@ -26,6 +26,7 @@ from .protocol.retry import RetryLimits
 __all__ = ["RESERVE", "Counts", "Crowded", "Farewell", "Node", "Refusal", "capacity", "descriptors", "node"]
 
 RESERVE = 128  # descriptors kept for the database, the layer, logs and the server itself
+SPARE = RESERVE // 2  # of them for answers that are given at once, beyond what is refused to others
 MOST = 10_000
 KEPT_SHARE = 0.75  # of what the breaker lets in: below the fifth earlier of the least important streams
 ARRIVING = 1_000  # are asked at a time who they are, or as many as may have a stream
@@ -159,14 +160,16 @@ class Node:
     def refuses(self, priority: int, config: Config, *, finite: bool = False) -> Refusal | None:
         """Return why one more stream of that priority is not taken now, None if it is.
 
-        *finite*: it will not wait for anything. That holds no socket and is answered always.
+        *finite*: it will not wait for anything. That is answered where no other is, but not in any number:
+        it has a socket until its client has read it.
         """
         if self.draining:
             return self.refuse(Refusal.DRAINING)
-        if finite:
-            return None
         refusal: Refusal | None = None
-        if not self._admits(priority, config):
+        if finite:
+            if self.sockets >= capacity(config) + SPARE:
+                refusal = Refusal.CAPACITY
+        elif not self._admits(priority, config):
             refusal = Refusal.CAPACITY if self.state(config) == "full" else Refusal.PRIORITY
         elif (budget := self.budget(config)) is not None and not budget.admits(self._count):
             refusal = Refusal.BUDGET
@@ -200,15 +203,16 @@ class Node:
     ) -> Refusal | None:
         """Take *connection*, or return why not; with a budget, let others make room for it.
 
-        *finite* as in :meth:`refuses`: it makes nobody go, and counts for no client.
+        *finite* as in :meth:`refuses`: it makes nobody go, and a client may have as many again of them.
         """
         connection.priority = priority
         key, most = connection.key, config.per_client.max_sockets
-        if not finite or self.draining:
-            refusal = self.refuses(priority, config)
-            if refusal is not None:
-                return refusal
-            if key is not None and self.registry.count(key=key) + self.flushing.count(key=key) >= most:
+        refusal = self.refuses(priority, config, finite=finite)
+        if refusal is not None:
+            return refusal
+        if key is not None:
+            held = self.registry.count(key=key) + self.flushing.count(key=key)
+            if held >= (2 * most if finite else most):
                 return self.refuse(Refusal.CLIENT)
         self.registry.take(connection)
         if connection.client is not None:

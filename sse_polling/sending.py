@@ -42,8 +42,9 @@ class Outlet:
     """What one stream writes to: the server's ``send``, behind a bound on what waits below it.
 
     Make it in the task that writes. Call :meth:`close` at the end: what is still waiting then stays
-    watched until the kernel has it. *is_over* tells that the burst should have ended by now. *on_flush*
-    is called with True when something waits after the end, and with False once nothing does.
+    watched until the kernel has it. *heartbeat* is the chunk that says nothing; an empty one is not sent.
+    *is_over* tells that the burst should have ended by now. *on_flush* is called with True when something
+    waits after the end, and with False once nothing does.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Outlet:
         socket: Socket,
         config: Config,
         *,
+        heartbeat: bytes = HEARTBEAT,
         on_stalled: Callable[[], Any] | None = None,
         is_over: Callable[[], bool] | None = None,
         on_flush: Callable[[bool], Any] | None = None,
@@ -74,6 +76,7 @@ class Outlet:
         self._flushes = False
         self._cancels = False  # its own task, where the socket cannot be reached
         self._socket = socket
+        self._heartbeat = heartbeat
         self._heartbeat_seconds = config.heartbeat_seconds
         self._watch = watch if watch is not None else Watch.current()
         self._probe_at = self._watch.loop.time() + config.heartbeat_seconds
@@ -90,16 +93,18 @@ class Outlet:
         """Send *chunk*, and wait until there is room for another. Raises :class:`Stalled`."""
         if self.level:
             self.look()
-        if not self._probed and (chunk == HEARTBEAT or self._watch.loop.time() >= self._probe_at):
+        if not self._probed and (chunk == self._heartbeat or self._watch.loop.time() >= self._probe_at):
             # Events may come more often than heartbeats, which then never do.
             self._probed = True
             self._socket.probe(self._heartbeat_seconds)
-        if chunk == HEARTBEAT:
+        if chunk == self._heartbeat:
             if self.level:
                 if self._moves == self._moves_written:
                     self._watch.evict(self)
                     raise Stalled
                 return  # bytes are on their way, which says as much
+            if not chunk:
+                return
         else:
             if self.level and self.level + len(chunk) > self.limits.buffer_bytes:
                 await self._wait(lambda: not self.level)

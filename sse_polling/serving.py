@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
 
 from .conf import Config, get_config
 from .connections import SPEECHLESS, Connection
-from .door import ACK_BYTES, acked, answer, bad_request, gather, method_not_allowed
+from .door import ACK_BYTES, acked, answer, bad_request, method_not_allowed
 from .lifecycle import node
 from .protocol.burst import Cause
 from .scopes import Receive, Scope, ScopeRequest, Send
@@ -19,7 +20,7 @@ from .stream import Stream
 from .transport import Socket, find_socket, longest_retry_ms
 from .ways import Answer, Poll, Streaming, Way
 
-__all__ = ["Asked", "outlet_of", "poll", "serve", "stream", "take_ack", "watch_for_end"]
+__all__ = ["Asked", "outlet_of", "poll", "serve", "stream", "take_ack"]
 
 ACK_SECONDS = 10.0
 
@@ -38,41 +39,35 @@ async def serve(scope: Scope, receive: Receive, send: Send, asked: Asked) -> Non
         socket.close_when_done()
         raise
     # Refusals close too: a crowd of those who are sent away would hold what they were refused.
-    burst = given.stream is not None or given.connection is not None
-    keep = burst and given.keeps and not config.close_socket and node.keeps(config)
+    keep = given.stream is not None and given.keeps and not config.close_socket and node.keeps(config)
     if not keep:
         socket.close_when_done()
-    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in given.headers]
-    if not keep and scope.get("http_version", "1.1") in ("1.0", "1.1"):
-        headers.append((b"connection", b"close"))
-    window = socket.keep_open(config.keep_alive_seconds) if keep else 0.0
+    start = partial(_start, given, scope)
     if given.stream is None:
-        if given.status != 204:
-            headers.append((b"content-length", b"%d" % len(given.body)))
-        if given.connection is not None:
-            if await _send_whole(given, socket, send, headers, config) and keep:
-                _keep(socket, window)
-            return
-        await send({"type": "http.response.start", "status": given.status, "headers": headers})
+        await send(start(closes=True, size=len(given.body) if given.status != 204 else None))
         await send({"type": "http.response.body", "body": given.body})
         return
+    window = socket.keep_open(config.keep_alive_seconds) if keep else 0.0
     if keep:
         given.stream.longest_retry_ms = longest_retry_ms(window)
     try:
-        await _send_stream(given.stream, socket, receive, send, headers, config)
+        closes = await _send_stream(given.stream, socket, receive, send, start, config, closes=not keep)
+        if not closes:
+            if socket.is_open is not None and socket.owner is not None:
+                node.kept.add(socket.owner, socket.is_open)
+            else:
+                node.kept.guess(window, owner=socket.owner)
     finally:
         given.stream.close()
-        cause = given.stream.cause
-        closes = cause is Cause.DRAIN and socket.close_when_done()
-        if keep and not closes and cause not in (None, Cause.GONE, Cause.STALLED):
-            _keep(socket, window)
 
 
-def _keep(socket: Socket, window: float) -> None:
-    if socket.is_open is not None and socket.owner is not None:
-        node.kept.add(socket.owner, socket.is_open)
-    else:
-        node.kept.guess(window, owner=socket.owner)
+def _start(given: Answer, scope: Scope, *, closes: bool, size: int | None = None) -> dict[str, Any]:
+    headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in given.headers]
+    if closes and scope.get("http_version", "1.1") in ("1.0", "1.1"):
+        headers.append((b"connection", b"close"))
+    if size is not None:
+        headers.append((b"content-length", b"%d" % size))
+    return {"type": "http.response.start", "status": given.status, "headers": headers}
 
 
 async def _send_stream(
@@ -80,20 +75,33 @@ async def _send_stream(
     socket: Socket,
     receive: Receive,
     send: Send,
-    headers: list[tuple[bytes, bytes]],
+    start: Callable[..., Mapping[str, Any]],
     config: Config,
-) -> None:
+    *,
+    closes: bool,
+) -> bool:
+    """Send the burst, and tell whether the socket closes after it, as *closes* or for another reason.
+
+    A stream begins at once, one answer with its first bytes, which are all of it as often as not.
+    """
     outlet = outlet_of(stream, socket, send, config)
-    watch = watch_for_end(stream.connection, receive)
+    watch = _watch_for_end(stream.connection, receive)
     chunks = stream.run()
+    begun = not stream.is_answer
     try:
-        await outlet.send({"type": "http.response.start", "status": 200, "headers": headers})
+        if begun:
+            await outlet.send(start(closes=closes))
         ended = False
         async for chunk in chunks:
             ended = stream.is_last
-            if stream.cause is Cause.DRAIN:
-                socket.close_when_done()  # also one that was to be kept
+            if stream.cause is Cause.DRAIN:  # also a socket that was to be kept
+                closes = socket.close_when_done() or closes or not begun
+            if chunk and not begun:
+                begun = True
+                await outlet.send(start(closes=closes, size=len(chunk) if ended else None))
             await outlet.write(chunk, last=ended)
+        if not begun:
+            await outlet.send(start(closes=True, size=0))  # its client has gone
         if not ended:
             await outlet.send({"type": "http.response.body", "body": b"", "more_body": False})
     except Stalled:
@@ -105,6 +113,7 @@ async def _send_stream(
         outlet.close()
         stream.close()
         await chunks.aclose()
+    return closes or stream.cause in (None, *SPEECHLESS)
 
 
 def outlet_of(stream: Stream, socket: Socket, send: Send, config: Config) -> Outlet:
@@ -115,6 +124,7 @@ def outlet_of(stream: Stream, socket: Socket, send: Send, config: Config) -> Out
         send,
         socket,
         config,
+        heartbeat=stream.heartbeat,
         on_stalled=partial(connection.leave, Cause.STALLED),
         is_over=lambda: stream.is_due,
         on_flush=partial(_flushes, connection),
@@ -125,25 +135,6 @@ def _flushes(connection: Connection, waits: bool) -> None:
     (node.flushing.add if waits else node.flushing.discard)(connection)
 
 
-async def _send_whole(
-    given: Answer, socket: Socket, send: Send, headers: list[tuple[bytes, bytes]], config: Config
-) -> bool:
-    """Send an answer that a stream has made, and tell whether that went well.
-
-    It is up to a burst, which a client may read slowly, or not at all.
-    """
-    on_flush = partial(_flushes, given.connection) if given.connection is not None else None
-    outlet = Outlet(send, socket, config, on_flush=on_flush)
-    try:
-        await outlet.send({"type": "http.response.start", "status": given.status, "headers": headers})
-        await outlet.write(given.body, last=True)
-        return True
-    except (Stalled, OSError):
-        return False  # the client will be back with the cursor that it had
-    finally:
-        outlet.close()
-
-
 async def stream(names: list[str], scope: Scope, receive: Receive, send: Send) -> Answer:
     """Open the stream of these channels, or of those that the query names."""
     return await _open(Streaming, names, scope, receive, send)
@@ -151,17 +142,7 @@ async def stream(names: list[str], scope: Scope, receive: Receive, send: Send) -
 
 async def poll(names: list[str], scope: Scope, receive: Receive, send: Send) -> Answer:
     """Return the events of these channels, or of those that the query names, in one answer."""
-    given = await _open(Poll, names, scope, receive, send)
-    if given.stream is None:
-        return given
-    watch = watch_for_end(given.stream.connection, receive)
-    try:
-        answered = await gather(given)
-        answered.keeps = given.keeps and given.stream.cause not in SPEECHLESS
-        return answered
-    finally:
-        watch.cancel()
-        given.stream.close()
+    return await _open(Poll, names, scope, receive, send)
 
 
 async def _open(kind: type[Way], names: list[str], scope: Scope, receive: Receive, send: Send) -> Answer:
@@ -192,7 +173,7 @@ async def take_ack(scope: Scope, receive: Receive, send: Send) -> Answer:
     return acked(body)
 
 
-def watch_for_end(connection: Connection, receive: Receive) -> asyncio.Task[None]:
+def _watch_for_end(connection: Connection, receive: Receive) -> asyncio.Task[None]:
     """Let the stream end when its client goes, which the server tells only through *receive*."""
     watch = asyncio.get_running_loop().create_task(_until_gone(receive), name="sse_polling-watch")
     watch.add_done_callback(lambda _: connection.leave(Cause.GONE))

@@ -38,9 +38,11 @@ LATE_SECONDS = 2.0  # after which a drain that should be over is waited for no m
 LOOK_SECONDS = 0.25
 TOLD_SECONDS = 0.1  # by then the loop has handed the first signal to its server
 
+UVICORN = "uvicorn.server"
+
 #: Whose handlers are called at once: these servers wait for streams. An event loop's does nothing, and the
 #: server behind it (hypercorn, granian) hears the signal from the loop whatever is installed here.
-PATIENT = ("uvicorn.server", "granian._signals", "asyncio.unix_events", "uvloop.loop")
+PATIENT = (UVICORN, "granian._signals", "asyncio.unix_events", "uvloop.loop")
 
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
@@ -141,7 +143,7 @@ class Watch:
         elif self._asked is None:
             self._asked = number, now
             draining.begin("signal", within=self._limit(number))
-            if getattr(self._previous[number], "__module__", None) in PATIENT:
+            if self._waits(number):
                 self._pass_on(number, frame)
                 self.loop.call_soon_threadsafe(self._keep, number)
             else:
@@ -149,6 +151,13 @@ class Watch:
         elif not _is_same(self._asked, (number, now)):
             self.loop.call_soon_threadsafe(self._cut)
             self._pass_on(number, frame)
+
+    def _waits(self, number: int) -> bool:
+        """Tell whether the server, once it is told, waits for all that is open."""
+        told = getattr(self._previous[number], "__module__", None)
+        if told == UVICORN and any(each.door == "websocket" for each in registry):
+            return False  # it closes those at once
+        return told in PATIENT
 
     def _limit(self, number: int | None = None) -> float | None:
         """Return after how many seconds the server will cut, less what it takes to end; None: not known."""
@@ -186,7 +195,7 @@ class Watch:
 
     async def _let_go_later(self, number: int) -> None:
         """Let the server go after the drain: it would cancel its applications at once."""
-        _stop_accepting(self.loop)
+        _stop_accepting(self.loop, self._previous[number])
         await _until_over()
         if not self._let_go:
             self._pass_on(number, None)
@@ -242,8 +251,14 @@ def _let_go_after(loop: asyncio.AbstractEventLoop) -> None:
     let_go()
 
 
-def _stop_accepting(loop: asyncio.AbstractEventLoop) -> None:
-    """Close the listening sockets of Twisted, which goes on accepting until it stops; if it runs *loop*."""
+def _stop_accepting(loop: asyncio.AbstractEventLoop, handler: Handler) -> None:
+    """Close the listening sockets of uvicorn, if *handler* is its, and of Twisted, if that runs *loop*.
+
+    They go on accepting until they are told to stop.
+    """
+    if getattr(handler, "__module__", None) == UVICORN:
+        for listening in getattr(getattr(handler, "__self__", None), "servers", ()):
+            listening.close()
     reactor: Any = sys.modules.get("twisted.internet.reactor")
     if getattr(reactor, "_asyncioEventloop", None) is loop:
         for reader in reactor.getReaders():

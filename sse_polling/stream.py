@@ -131,13 +131,13 @@ class Stream:
     ) -> None:
         self.connection = connection
         self.cause: Cause | None = None
+        self.is_answer = longest_wait is not None
         self.is_last = False  # the chunk just yielded ends the response
         self.longest_retry_ms: int | None = None  # while the server keeps the socket open for the next poll
         self._hub = hub
         self._readers = readers
         self._several = several
         self._encoder = encoder
-        self._is_answer = longest_wait is not None
         self._config = config
         self._node = node
         self._rng = rng
@@ -154,6 +154,9 @@ class Stream:
         limits = BurstLimits.strictest(each.burst for each in effective)
         if finite or connection.passing:
             limits = replace(limits, linger_seconds=0, hold_seconds=0)
+            if connection.passing and self.is_answer:
+                # There is no room for it, and it has a socket until it is read.
+                limits = replace(limits, max_bytes=min(limits.max_bytes, CHUNK_BYTES))
         elif longest_wait is not None:
             limits = replace(limits, linger_seconds=0, hold_seconds=min(limits.hold_seconds, longest_wait))
         self._retry = RetryLimits.strictest(each.retry for each in effective)
@@ -172,9 +175,10 @@ class Stream:
             return format_cursor((reader.live.name, reader.position) for reader in self._readers)
         return str(self._readers[0].position)
 
-    def whole(self, said: bytes) -> bytes:
-        """Return what :meth:`run` has yielded as one body."""
-        return self._encoder.whole(said)
+    @property
+    def heartbeat(self) -> bytes:
+        """The chunk that only says that nothing has happened."""
+        return self._encoder.heartbeat
 
     @property
     def may_wait(self) -> bool:
@@ -222,7 +226,7 @@ class Stream:
                 self._waiter.clear()
                 source = self._source() if is_first else ""
                 is_first = False
-                if source == "database":
+                if source == "database" and out:
                     yield out
                     out = b""
                 try:
@@ -310,7 +314,7 @@ class Stream:
     def _finish(self) -> bytes:
         """Return the stream's last words, and note whether its client is waited for."""
         if self.cause is Cause.DRAIN:
-            if self.connection.client is not None and not self._is_answer:
+            if self.connection.client is not None and not self.is_answer:
                 self._node.registry.ask(self.connection)
             else:
                 self._farewell = Farewell.NOT_ASKED

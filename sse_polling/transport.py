@@ -60,8 +60,11 @@ class Socket:
         """Have the idle socket kept so long after this response; return the seconds that really hold."""
         return self.window
 
-    def close_websocket(self, _code: int) -> bool:
-        """Send a WebSocket's close frame where its ``send`` refuses that code; False where it does not."""
+    def close_websocket(self, _code: int, _seconds: float) -> bool:
+        """Send a WebSocket's close frame where its ``send`` is not fit for that; False where it is.
+
+        The client has so many seconds for what comes before it, and for its own.
+        """
         return False
 
     def probe(self, seconds: float) -> None:
@@ -132,10 +135,11 @@ class _Twisted(_Kernel):
             self._channel.persistent = False  # daphne sends a Connection header, and does not heed it
         return True
 
-    def close_websocket(self, code: int) -> bool:
+    def close_websocket(self, code: int, seconds: float) -> bool:
         close = getattr(self._channel, "sendCloseFrame", None)
         if close is None:
             return False
+        self._channel.closeHandshakeTimeout = seconds  # else 1 s, and what a slow client has not had is lost
         close(code=code)  # autobahn's own `sendClose` takes no code of the protocol's, but 1000
         return True
 

@@ -149,11 +149,11 @@ async def _respond(request: HttpRequest, names: list[str], kind: type[Way]) -> H
         await give_thread_back()
         config = get_config()
         keep = given.keeps and not config.close_socket and node.keeps(config)
-        if kind.is_answer and not given.stream.may_wait:
-            return _plain(await gather(given), request, keep=keep)
         if keep:
             # Which server's socket this is, a view cannot see.
             given.stream.longest_retry_ms = longest_retry_ms(SHORTEST_WINDOW)
+        if kind.is_answer and not given.stream.may_wait:
+            return _plain(await gather(given), request, keep=keep)
         # An answer that waits does so as a stream: behind sync middleware this view has a thread.
         chunks = _late(given) if kind.is_answer else given.stream.run()
         response = StreamingHttpResponse(map_whole(chunks), headers=dict(given.headers))

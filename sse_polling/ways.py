@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .conf import Config
-from .connections import Connection
 from .protocol import wire
 from .protocol.encoding import Encoder, JsonAnswer, JsonLines, ServerSentEvents
 from .stream import Stream
@@ -19,7 +18,7 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(slots=True)
 class Answer:
-    """What to send: a body, or a stream whose ``run`` yields it. *connection*: of the stream that made it.
+    """What to send: a body, or a stream whose ``run`` yields it.
 
     *keeps*: its socket may stay for the client's next request.
     """
@@ -28,7 +27,6 @@ class Answer:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     stream: Stream | None = None
-    connection: Connection | None = None
     keeps: bool = True
 
 
@@ -102,8 +100,8 @@ class Poll(Way):
         return self._said(retry_ms=retry_ms, identifier=identifier, ended=False)
 
     def _said(self, *, retry_ms: int, identifier: str | None, ended: bool) -> Answer:
-        last = self.encoder.closing(retry_ms=retry_ms, identifier=identifier, ended=ended, drains=False)
-        return Answer(200, list(self.headers), self.encoder.whole(last))
+        said = self.encoder.closing(retry_ms=retry_ms, identifier=identifier, ended=ended, drains=False)
+        return Answer(200, list(self.headers), said)
 
 
 class Socket(Way):

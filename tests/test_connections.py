@@ -182,6 +182,12 @@ def test_those_taken_first_are_picked_first_and_each_once() -> None:
     assert len(registry) == 3
 
 
+def test_who_only_passes_takes_no_place_that_another_would_have_to_make() -> None:
+    registry = Registry()
+    registry.take(connection(passing=True))
+    assert (len(registry), registry.places) == (1, 0)
+
+
 def test_asking_a_stream_to_leave_whose_loop_is_closed_harms_nobody() -> None:
     loop = asyncio.new_event_loop()
     loop.close()

@@ -18,7 +18,7 @@ from sse_polling.consumers import consume
 from sse_polling.hub import Hub
 from sse_polling.lifecycle import Farewell, node
 from sse_polling.protocol.burst import Cause
-from sse_polling.transport import find_socket
+from sse_polling.transport import Socket, find_socket
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -192,6 +192,19 @@ async def test_what_a_client_says_that_nobody_can_read_is_passed_over() -> None:
     await serving
 
 
+async def test_who_does_not_stop_talking_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumers, "MOST_MESSAGES", 50)
+    client, cut = Client("a"), []
+    serving = asyncio.create_task(client.run())
+    await client.until(lambda: bool(client.frames))
+    the_connection().abort_transport = lambda: cut.append(1)
+    for _ in range(50):
+        assert not cut
+        client.says({"type": "websocket.receive", "text": '{"ack": true}'})
+    assert await serving == ["accept", "send"]
+    assert cut == [1]
+
+
 # Leaving
 
 
@@ -262,7 +275,10 @@ async def test_while_it_drains_a_newcomer_is_told_when_to_come_back(monkeypatch:
         (["a.example"], "https://a.example.", False),
         (["a.example"], "https://b.a.example", False),
         ([".a.example"], "https://b.a.example", True),
-        (["*"], "https://any.example", True),
+        (["*"], "https://any.example", False),
+        (["*"], "null", False),
+        (["*"], "", False),
+        (["*", ".a.example"], "https://b.a.example", True),
         (["[::1]"], "http://[::1]:8000", True),
         (["a.example"], "http://a.example@evil.example", False),
         (["a.example"], "http://evil.example#a.example", False),
@@ -291,6 +307,32 @@ async def test_a_page_of_another_site_may_not_read(
 
 
 @pytest.mark.parametrize(
+    ("host", "forwarded", "origin", "good"),
+    [
+        ("a.example", None, "https://a.example", True),
+        ("A.example:8000", None, "https://a.example:8000", True),
+        ("[::1]:8000", None, "http://[::1]:8000", True),
+        ("a.example", None, "https://evil.example", False),
+        ("a.example", None, "https://a.example.evil.example", False),
+        ("a.example", None, "https://b.a.example", False),
+        ("a b", None, "https://", False),
+        ("", None, "null", False),
+        ("evil.example", "a.example", "https://a.example", True),
+        ("a.example", "b.example", "https://a.example", False),
+    ],
+)
+async def test_where_every_host_is_allowed_a_page_must_be_of_the_host_that_it_asks(
+    settings: Any, host: str, forwarded: str | None, origin: str, good: bool
+) -> None:
+    """Else every page of the web could read with the cookies of its visitor."""
+    settings.ALLOWED_HOSTS, settings.USE_X_FORWARDED_HOST = ["*"], forwarded is not None
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "PRESET": "reclaim", "BURST": {}}
+    client = Client("a", origin=origin, host=host, x_forwarded_host=forwarded or "evil.example")
+    await client.run()
+    assert (client.sent[0]["type"] == "websocket.accept") == good
+
+
+@pytest.mark.parametrize(
     ("trusted", "origin", "good"),
     [
         ("https://one.example", "https://one.example", True),
@@ -314,6 +356,36 @@ async def test_a_page_of_a_trusted_origin_may_read(
     client = Client("a", origin=origin)
     await client.run()
     assert (client.sent[0]["type"] == "websocket.accept") == good
+
+
+async def test_a_close_that_the_server_does_not_take_is_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """autobahn's ``sendClose`` behind a wrapper of ``send``, which hides daphne's socket."""
+
+    def picky(message: Any) -> None:
+        if message.get("code", 1000) != 1000:
+            raise Exception("invalid close code")
+
+    monkeypatch.setattr(node, "draining", True)
+    client = Client("a", on_send=picky)
+    assert await client.run() == ["accept", "send", "close"]
+    assert client.code == 1000
+
+
+async def test_who_does_not_answer_our_close_has_a_place_while_the_server_waits(settings: Any) -> None:
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "PRESET": "reclaim", "BURST": {}}
+    closing, closed = asyncio.Event(), asyncio.Event()
+
+    async def wait(message: Any) -> None:
+        if message["type"] == "websocket.close":
+            closing.set()
+            await closed.wait()
+
+    serving = asyncio.create_task(Client("a", on_send=wait).run())
+    await closing.wait()
+    assert (len(registry), node.sockets) == (0, 1)
+    closed.set()
+    await serving
+    assert node.sockets == 0
 
 
 async def test_where_the_server_knows_no_words_a_refusal_is_a_close() -> None:
@@ -345,6 +417,29 @@ async def test_a_yes_is_remembered_though_each_handshake_has_a_key_of_its_own(se
 # The server's own
 
 
+@pytest.mark.parametrize(("refused", "seconds", "kept"), [(False, 10, 1), (True, 1, 0)])
+async def test_a_socket_that_daphne_closes_later_counts_unless_its_client_was_refused(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, refused: bool, seconds: float, kept: int
+) -> None:
+    closed: list[tuple[int, float]] = []
+
+    class Closing(Socket):
+        def close_websocket(self, code: int, seconds: float) -> bool:
+            closed.append((code, seconds))
+            return True
+
+    socket = Closing()
+    socket.owner, socket.is_open = socket, lambda _: True
+    settings.SSE_POLLING = {**settings.SSE_POLLING, "PRESET": "reclaim", "BURST": {}}
+    monkeypatch.setattr(node, "draining", refused)
+    monkeypatch.setattr(consumers, "find_socket", lambda *_: socket)
+    before = len(node.kept)
+    await Client("a").run()
+    assert closed == [(1013 if refused else 1000, seconds)]
+    assert len(node.kept) == before + kept
+    node.kept.discard(socket)
+
+
 async def test_daphnes_close_takes_every_code() -> None:
     """autobahn's ``sendClose`` raises for 1001 and 1013, and the client would get 1011."""
     codes: list[int] = []
@@ -360,7 +455,8 @@ async def test_daphnes_close_takes_every_code() -> None:
     found = find_socket(partial(reply, protocol), {"type": "websocket"})
     assert found.reachable
     assert found.pending() == 0
-    assert found.close_websocket(1013)
+    assert found.close_websocket(1013, 7)
+    assert protocol.closeHandshakeTimeout == 7  # as long for what is before it
     found.close_when_done()
     assert codes == [1013]
-    assert not find_socket(reply, {"type": "websocket"}).close_websocket(1013)
+    assert not find_socket(reply, {"type": "websocket"}).close_websocket(1013, 7)

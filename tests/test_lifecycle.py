@@ -7,7 +7,7 @@ import pytest
 
 from sse_polling.conf import Config, get_config
 from sse_polling.connections import Connection, Registry
-from sse_polling.lifecycle import Crowded, Farewell, Node, Refusal, capacity
+from sse_polling.lifecycle import SPARE, Crowded, Farewell, Node, Refusal, capacity
 from sse_polling.protocol.burst import Cause
 
 
@@ -94,6 +94,21 @@ def test_a_finite_poll_is_answered_however_full_it_is(node: Node, settings: Any)
     config = configured(settings, MAX_SOCKETS=1, BREAKER={"threshold": 1})
     admit(node, config, 2)
     assert node.refuses(0, config) is Refusal.CAPACITY
+    assert node.refuses(0, config, finite=True) is None
+
+
+def test_finite_polls_are_not_answered_in_any_number(node: Node, settings: Any) -> None:
+    """A client that reads its answer slowly has a socket as long."""
+    config = configured(settings, MAX_SOCKETS=3, BREAKER={"threshold": 1}, PER_CLIENT={"max_sockets": 2})
+    admit(node, config, 3)
+    ours = [connection(key="one") for _ in range(5)]
+    refused = [node.admit(each, 0, config, finite=True) for each in ours]
+    assert refused == [None] * 4 + [Refusal.CLIENT]
+    others = [node.admit(connection(), 0, config, finite=True) for _ in range(100)]
+    assert others.count(None) == SPARE - 4
+    assert set(others) == {None, Refusal.CAPACITY}
+    for each in ours:
+        node.registry.release(each)
     assert node.refuses(0, config, finite=True) is None
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from sse_polling import sending
 from sse_polling.conf import Config, SendLimits
+from sse_polling.protocol.encoding import JsonAnswer, JsonLines
 from sse_polling.protocol.wire import HEARTBEAT
 from sse_polling.sending import Outlet, Stalled, Watch
 from sse_polling.transport import Socket
@@ -86,6 +87,7 @@ class Stream:
         self.over = False
         self.flushes: list[bool] = []
         self.outlet: Outlet | None = None
+        self.heartbeat = HEARTBEAT
 
     async def write(self, *chunks: bytes, close: bool = True) -> None:
         outlet = self.outlet
@@ -94,6 +96,7 @@ class Stream:
                 self.socket.send,
                 self.socket,
                 self.config,
+                heartbeat=self.heartbeat,
                 on_stalled=lambda: self.left.append("stalled"),
                 is_over=lambda: self.over,
                 on_flush=self.flushes.append,
@@ -423,12 +426,17 @@ def test_a_socket_that_shows_nothing_is_looked_for_after_a_large_burst_only(
     assert len(watch(time)) == 0
 
 
-def test_a_heartbeat_that_cannot_be_written_evicts_at_once(time: Timeless) -> None:
+HEARTBEATS = [HEARTBEAT, JsonLines.heartbeat, JsonAnswer.heartbeat]
+
+
+@pytest.mark.parametrize("heartbeat", HEARTBEATS)
+def test_a_heartbeat_that_cannot_be_written_evicts_at_once(time: Timeless, heartbeat: bytes) -> None:
     socket = FakeSocket()
     stream = Stream(time, socket)
+    stream.heartbeat = heartbeat
     assert stream.start(b"x" * 100, close=False).done()
     time.advance(5)
-    task = stream.start(HEARTBEAT)
+    task = stream.start(heartbeat)
     assert isinstance(task.exception(), Stalled)
     assert socket.aborted
     assert stream.left == ["stalled"]
@@ -448,15 +456,20 @@ def test_a_heartbeat_waits_behind_bytes_that_are_on_their_way(time: Timeless) ->
     assert not socket.aborted
 
 
-def test_a_small_burst_sets_no_options_and_a_held_one_is_probed_once(time: Timeless) -> None:
+@pytest.mark.parametrize("heartbeat", HEARTBEATS)
+def test_a_small_burst_sets_no_options_and_a_held_one_is_probed_once(
+    time: Timeless, heartbeat: bytes
+) -> None:
     socket = FakeSocket()
     stream = Stream(time, socket)
+    stream.heartbeat = heartbeat
     stream.start(b"x" * 400, close=False)
     socket.take()
     assert (socket.probes, socket.bounds) == ([], [])
     for _ in range(3):
-        stream.start(HEARTBEAT, close=False)
+        stream.start(heartbeat, close=False)
         socket.take()
+    assert socket.bodies[1:] == [heartbeat] * 3 * bool(heartbeat)
     assert socket.probes == [20]
     assert socket.bounds == []
 

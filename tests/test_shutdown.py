@@ -127,6 +127,29 @@ async def test_uvicorn_is_kept_until_the_drain_is_over(drain: Drain) -> None:
     await until(lambda: not server.server_state.tasks)
 
 
+async def test_uvicorn_is_told_later_where_there_are_websockets(drain: Drain) -> None:
+    """It closes them with 1012 as soon as it is told, and none would be asked to leave."""
+    heard: list[int] = []
+
+    class Uvicorn:
+        servers = (SimpleNamespace(close=lambda: heard.append(0)),)
+
+        def handle_exit(self, number: int, frame: Any) -> None:
+            heard.append(number)
+
+    Uvicorn.handle_exit.__module__ = "uvicorn.server"
+    signal.signal(signal.SIGTERM, Uvicorn().handle_exit)
+    registry.take(socket := Connection(channels=("a",), door="websocket"))
+    listen()
+    signal.raise_signal(signal.SIGTERM)
+    await until(lambda: drain._callbacks)
+    assert heard == [0]  # nobody comes in any more
+    registry.release(socket)
+    drain.end()
+    await until(lambda: len(heard) == 2)
+    assert heard == [0, signal.SIGTERM]
+
+
 async def test_any_other_server_is_told_when_the_drain_is_over(drain: Drain) -> None:
     server = Server()
     listen()

@@ -37,9 +37,6 @@ class Encoder(Protocol):
     def closing(self, *, retry_ms: int, identifier: str | None, ended: bool, drains: bool) -> bytes:
         """Return what stands last. *ended*: every channel is finished; *drains*: the server asks to leave."""
 
-    def whole(self, said: bytes) -> bytes:
-        """Return all that was *said*, in order, as one body."""
-
 
 class ServerSentEvents:
     """``text/event-stream``. *several*: channels; *priming*: the opening has an empty data line."""
@@ -62,9 +59,6 @@ class ServerSentEvents:
     def closing(self, *, retry_ms: int, identifier: str | None, ended: bool, drains: bool) -> bytes:
         last = wire.closing(retry_ms=retry_ms)
         return wire.close(POOL_DRAINING) + last if drains else last
-
-    def whole(self, said: bytes) -> bytes:
-        return said
 
 
 class JsonLines:
@@ -95,33 +89,35 @@ class JsonLines:
         last = _line({"retry": retry_ms, "last_event_id": identifier, "end": ended})
         return _line({"event": "close", "data": POOL_DRAINING}) + last if drains else last
 
-    def whole(self, said: bytes) -> bytes:
-        return said
-
 
 class JsonAnswer:
     """A long-poll's answer: ``{"events": […], "last_event_id", "retry", "end"}``.
 
-    What a stream yields is parts of it.
+    All that is said, in order, is one body, and an encoder is good for one: it begins with the first item,
+    so that nothing is said while there is none.
     """
 
     heartbeat = b""
+
+    def __init__(self) -> None:
+        self._before = b'{"events":['
 
     def opening(self, *, retry_ms: int, identifier: str | None) -> bytes:
         return b""
 
     def entry(self, entry: Entry, identifier: str) -> bytes:
-        return b"," + entry.json
+        return self._begun() + entry.json
 
     def gap(self, lost: Gap, identifier: str) -> bytes:
-        return b"," + _line(_gap(lost, identifier, several=False))[:-1]
+        return self._begun() + _line(_gap(lost, identifier, several=False))[:-1]
 
     def closing(self, *, retry_ms: int, identifier: str | None, ended: bool, drains: bool) -> bytes:
         last = {"last_event_id": identifier, "retry": retry_ms, "end": ended}
-        return b"]," + _line(last)[1:]
+        return self._begun().removesuffix(b",") + b"]," + _line(last)[1:]
 
-    def whole(self, said: bytes) -> bytes:
-        return b'{"events":[' + said.removeprefix(b",")
+    def _begun(self) -> bytes:
+        before, self._before = self._before, b","
+        return before
 
 
 def _gap(lost: Gap, identifier: str, *, several: bool) -> dict[str, object]:

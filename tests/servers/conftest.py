@@ -91,7 +91,8 @@ FEW_SOCKETS: dict[str, Any] = {
     "AUTH_CACHE_SECONDS": 0,
     "PER_CLIENT": {"max_sockets": 2},
     "BURST": {"max_events": 10, "hold_seconds": 0, "linger_seconds": 0},
-    "HEARTBEAT_SECONDS": 0.2,
+    # Longer than `stall_seconds`: with a stream's first heartbeat the kernel may cut it as soon as we do.
+    "HEARTBEAT_SECONDS": 1.2,
     # Long, so that the reaper, which comes with each comparison, hides no stream that was not released.
     "SYNC_SECONDS": 15,
     "SEND": {"stall_seconds": 1, "buffer_bytes": 65_536},

@@ -6,16 +6,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidHandshake
 
 from tests.harness.connection import Address, Connection
+from tests.harness.connection import request as http_request
 from tests.harness.server import AsgiServer, Kind
 from tests.harness.shell import Shell
 from tests.harness.site import Site
 
+from .conftest import FEW_SOCKETS
 from .served import MOST_SOCKETS, Served, eventually, fresh
 from .sockets import Burst, handshake, open_socket, read_burst, ws_url
 
@@ -150,8 +153,8 @@ async def test_a_connection_that_is_lost_frees_the_place(sockets: Served) -> Non
     await eventually(lambda: is_idle(sockets), deadline=2)
 
 
-async def raw_handshake(served: Served, channel: str, *, receive_buffer: int | None = None) -> Connection:
-    address = Address(served.server.url + f"/events/ws/{channel}/?last_event_id=earliest")
+async def raw_handshake(server: AsgiServer, channel: str, *, receive_buffer: int | None = None) -> Connection:
+    address = Address(server.url + f"/events/ws/{channel}/?last_event_id=earliest")
     connection = await Connection.open(address, receive_buffer=receive_buffer)
     await connection.send(
         address.head(
@@ -168,7 +171,7 @@ async def raw_handshake(served: Served, channel: str, *, receive_buffer: int | N
 
 async def test_who_leaves_before_being_accepted_leaves_nothing(sockets: Served) -> None:
     for _ in range(20):
-        connection = await raw_handshake(sockets, fresh("held"))
+        connection = await raw_handshake(sockets.server, fresh("held"))
         connection.reset()
     await eventually(lambda: is_idle(sockets), deadline=3)
 
@@ -181,7 +184,7 @@ async def assert_that_it_cuts(sockets: Served) -> None:
     """Assert that a client that takes nothing is cut, and its place and its socket are free."""
     channel = fresh("huge")
     sockets.shell.publish(channel, *["x" * 250_000] * 28)
-    connection = await raw_handshake(sockets, channel, receive_buffer=4096)
+    connection = await raw_handshake(sockets.server, channel, receive_buffer=4096)
     try:
         await eventually(lambda: has(sockets, 1), deadline=5)
         await eventually(lambda: is_idle(sockets), deadline=6)
@@ -192,6 +195,28 @@ async def assert_that_it_cuts(sockets: Served) -> None:
                     pass  # what the kernel had
     finally:
         connection.close()
+
+
+@pytest.mark.faults
+async def test_who_reads_slowly_has_what_comes_before_the_close(
+    tmp_path: Path, serve: Callable[..., AsgiServer]
+) -> None:
+    """daphne gives a client 1 s for its close, and drops what it has not had until then."""
+    site = Site(tmp_path, sse_polling={"BURST": {"hold_seconds": 0, "linger_seconds": 0}})
+    server, channel = serve(site, kind="daphne"), fresh()
+    await asyncio.to_thread(server.publish, channel, "x" * 200_000)
+    connection = await raw_handshake(server, channel, receive_buffer=4096)
+    got = b""
+    try:
+        async with asyncio.timeout(20):
+            while b'"end":false}' not in got:
+                received = await connection.receive(8000)
+                assert received, f"closed after {len(got)} bytes"
+                got += received
+                await asyncio.sleep(0.1)
+    finally:
+        connection.close()
+    assert got.count(b"x") >= 200_000
 
 
 async def has(served: Served, count: int) -> bool:
@@ -319,7 +344,7 @@ async def test_over_a_clients_own_limit_the_next_is_sent_away(sockets: Served) -
 
 
 async def test_a_drain_under_load_loses_nothing(sockets: Served) -> None:
-    """Who is asked to leave goes on at the process that comes after. uvicorn does not wait: it says 1012."""
+    """Who is asked to leave goes on at the process that comes after."""
     channel, count = fresh("load"), 0
     codes: list[int] = []
     enough = asyncio.Event()
@@ -351,10 +376,8 @@ async def test_a_drain_under_load_loses_nothing(sockets: Served) -> None:
         stopping = asyncio.create_task(asyncio.to_thread(sockets.server.stop))
         left = await read_burst(held)
         await stopping
-    if sockets.server.kind == "daphne":
-        assert (left.data, left.code) == (["pool_draining"], 1001)
-    else:
-        assert left.code == 1012
+    assert (left.data, left.code) == (["pool_draining"], 1001)
+    assert 1012 not in codes
     await asyncio.to_thread(sockets.server.start)
     before = len(codes)
     await eventually(lambda: len(codes) >= before + len(reading))
@@ -374,6 +397,42 @@ async def test_a_drain_under_load_loses_nothing(sockets: Served) -> None:
 
 
 # The other servers
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["uvicorn", "hypercorn", "granian"])
+async def test_an_order_and_a_signal_let_each_close_in_its_time(
+    tmp_path: Path, socket_shell: Shell, serve: Callable[..., AsgiServer], kind: Kind
+) -> None:
+    """But granian's signal, which cuts them: there the order comes first."""
+    site = Site(tmp_path, sse_polling=FEW_SOCKETS)  # whose nodes are this one
+    arguments = ["--graceful-timeout", "20"] if kind == "hypercorn" else []
+    served = Served("mount", serve(site, kind=kind, arguments=arguments), socket_shell)
+    channel = fresh("held")
+    url, named = (ws_url(served.server.url, channel, **query) for query in ({}, {"client": "c" * 16}))
+    polls = f"{served.server.url}/events/{channel}/poll/?wait=50"
+    async with open_socket(url) as one, open_socket(named) as other:
+        for socket in (one, other):
+            await read_burst(socket, until=opened)
+        poll = asyncio.create_task(http_request(polls))
+        await eventually(lambda: has(served, 3))
+        if kind == "granian":
+            leaving = asyncio.to_thread(site.manage, "sse_drain", "--all", "--wait", "20")
+        else:
+            leaving = asyncio.to_thread(served.server.stop)
+        stopping = asyncio.create_task(leaving)
+        left = await read_burst(one)
+        asked = await read_burst(other, until=lambda got: "end" in got.frames[-1])
+        assert (left.data, left.code, asked.data) == (["pool_draining"], 1001, ["pool_draining"])
+        assert not stopping.done()  # the other has not let go
+        await other.send('{"ack": true}')
+        assert (await read_burst(other)).code == 1001
+        answered = await poll
+        await stopping
+    assert (json.loads(answered.body)["events"], answered.header("connection").lower()) == ([], "close")
+    log = served.server.log()
+    if kind != "hypercorn":  # which has nothing to wait for any more
+        assert "2 not_asked, 1 acked" in log or "1 acked, 2 not_asked" in log, log[-2000:]
 
 
 @pytest.mark.parametrize("kind", ["hypercorn", "granian"])
