@@ -150,6 +150,7 @@ class Stream:
         self._farewell: Farewell | None = None
         self._retry_ms = 0
         self._away = False
+        self._failed = False
         effective = [reader.live.effective(config) for reader in readers]
         limits = BurstLimits.strictest(each.burst for each in effective)
         if finite or connection.passing:
@@ -229,13 +230,7 @@ class Stream:
                 if source == "database" and out:
                     yield out
                     out = b""
-                try:
-                    chunk, events = await self._next_chunk()
-                except Exception:
-                    # The client keeps its cursor and comes back; a server may leave it hanging for an error.
-                    logger.exception("sse_polling ends a burst of %s early", self.connection.channels)
-                    self.cause = Cause.FAILED
-                    break
+                chunk, events = await self._next_chunk()
                 now = self._clock()
                 if chunk:
                     self._burst.sent(events=events, size=len(chunk), now=now)
@@ -302,6 +297,8 @@ class Stream:
             return Cause.PUBLISHER
         if self._away:
             return Cause.DATABASE
+        if self._failed:
+            return Cause.FAILED
         if self._overflow:
             return Cause.BYTES
         return self._burst.full(now) or (self._burst.quiet(now) if idle else None)
@@ -371,6 +368,11 @@ class Stream:
             except ERRORS:
                 self._away = True  # whoever asked the database has logged it; the other channels go on
                 continue
+            except Exception:
+                # The client comes back with its cursor; a server may leave it hanging for an error.
+                logger.exception("sse_polling ends a burst of %s early", self.connection.channels)
+                self._failed = True
+                break
             for item in batch.items:
                 before, reader.position = reader.position, item.after
                 block = self._block(item)

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import weakref
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 from django.db import OperationalError
 from django.test import override_settings
 
 from sse_polling import Draft, cursor, finish, history, publish, publish_many
+from sse_polling import stream as stream_module
 from sse_polling.conf import get_config
 from sse_polling.connections import Connection, Registry
 from sse_polling.hub import Hub
 from sse_polling.layer import Wake
 from sse_polling.lifecycle import Node
+from sse_polling.live import LiveChannel
 from sse_polling.models import Channel, Event
 from sse_polling.protocol.burst import Cause
 from sse_polling.protocol.cursor import format_cursor, parse_cursor
+from sse_polling.protocol.encoding import Encoder, JsonAnswer, JsonLines
+from sse_polling.replay import Batch
 from sse_polling.stream import Stream, open_stream
 from tests.harness.eventsource import Message, Parser
 from tests.timeless import Timeless, timeless
@@ -417,6 +423,54 @@ def test_an_error_of_our_own_ends_the_burst_cleanly_and_loses_nothing(
     assert "ends a burst of ('a',) early" in caplog.text
     time.fail = None
     assert Reader(time, hub, "a", at=at).through().data == ["1", "2"]
+
+
+@pytest.mark.parametrize("make", [JsonAnswer, partial(JsonLines, several=True)], ids=["answer", "lines"])
+def test_an_error_of_our_own_in_one_channel_takes_none_of_another_s_events(
+    time: Timeless, hub: Hub, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Encoder]
+) -> None:
+    """These tell the cursor at the end as well, which must not be behind what was said."""
+    publish_many("a", "xy")
+    publish_many("b", "12")
+    reads = stream_module.next_batch
+
+    async def fails(hub: Hub, live: LiveChannel, *args: Any, **limits: Any) -> Batch:
+        if live.name == "b":
+            raise RuntimeError("a bug")
+        return await reads(hub, live, *args, **limits)
+
+    def read(at: str, turn: int) -> tuple[list[str], str]:
+        opened = time.run(
+            open_stream(
+                hub,
+                Connection(channels=("a", "b"), door="test", opened=time.time()),
+                parse_cursor(at, several=True),
+                several=True,
+                finite=True,
+                encoder=make(),
+                config=get_config(),
+                node=Node(Registry()),
+                rng=Random(turn),
+                clock=time.time,
+            )
+        )
+        assert opened is not None
+
+        async def whole() -> str:
+            return b"".join([chunk async for chunk in opened.run()]).decode()
+
+        told = [json.loads(line) for line in time.run(whole()).splitlines()]
+        events = [event["data"] for each in told for event in each.get("events", [each]) if "data" in event]
+        return events, told[-1]["last_event_id"]
+
+    firsts = set()
+    for turn in range(4):  # either of them is asked first
+        with monkeypatch.context() as broken:
+            broken.setattr(stream_module, "next_batch", fails)
+            got, at = read("earliest", turn)
+        firsts.add(len(got))
+        assert sorted(got + read(at, turn)[0]) == ["1", "2", "x", "y"]
+    assert firsts == {0, 2}
 
 
 def test_streams_on_a_warm_tail_go_on_while_the_database_is_away(time: Timeless, hub: Hub) -> None:
