@@ -28,7 +28,7 @@ fleet: $(STAMP)
 	@exec $(BIN)/python manage.py fleet --port $(PORT)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # All faults, and whatever else takes its time; `make test` has the quick ones.
 faults: $(STAMP)

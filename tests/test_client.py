@@ -96,6 +96,7 @@ NAMES = {
     "AsyncExitStack": "ExitStack",
     "AsyncGenerator[bytes, None]": "Generator[bytes, None, None]",
     "AsyncIterator": "Iterator",
+    "AsyncRoom": "Room",
     "aclosing": "closing",
     "aconnect_sse": "connect_sse",
     "enter_async_context": "enter_context",

@@ -22,6 +22,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tasks]:
         yield Tasks(demo)
 
 
+@pytest.mark.faults
 async def test_the_console_watches_any_task_through_a_restart(tasks: Tasks) -> None:
     async with open_page(screenshots=tasks.demo.directory, size=(390, 800)) as page:
         problems: list[str] = []

@@ -32,7 +32,6 @@ TWENTY = [
         strike=database_faults.disconnected,
         short=1.5,
         full=10,
-        quick=("fleet",),
     ),
     Fault(
         name="09-row-locked",

@@ -15,14 +15,13 @@ from tests.harness.site import Site
 
 from .served import eventually
 
-KINDS: tuple[Kind, ...] = ("daphne", "uvicorn")
 BUDGET = 16
 READERS = 50
 STORM = 300
 LIMIT = 60
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["daphne", pytest.param("uvicorn", marks=pytest.mark.faults)])
 def kind(request: pytest.FixtureRequest) -> Kind:
     found: Kind = request.param
     return found

@@ -82,7 +82,11 @@ async def hold(server: AsgiServer, channel: str, cookies: dict[str, str], stack:
 
 @pytest.mark.parametrize(
     ("door", "kind"),
-    [("mount", "daphne"), pytest.param("view", "daphne", marks=pytest.mark.faults), ("mount", "uvicorn")],
+    [
+        ("mount", "daphne"),
+        pytest.param("view", "daphne", marks=pytest.mark.faults),
+        pytest.param("mount", "uvicorn", marks=pytest.mark.faults),
+    ],
 )
 async def test_a_thousand_streams_keep_no_thread_no_connection_and_leave_no_descriptor(
     shared_postgres: Postgres,

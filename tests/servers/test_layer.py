@@ -140,7 +140,8 @@ async def layer_of(server: AsgiServer) -> str | None:
     return state
 
 
-@pytest.mark.parametrize("layer", ["pubsub", pytest.param("core", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("layer", ["pubsub", "core"])
 async def test_a_mute_redis_is_noticed_blocks_no_publisher_and_is_heard_again(
     tmp_path: Path, redis: Redis, serve: Callable[..., AsgiServer], layer: Layer
 ) -> None:

@@ -93,7 +93,7 @@ async def test_a_kept_socket_carries_the_next_poll(keeping: dict[Kind, AsgiServe
     assert len(set(waits)) > 5, "the clients of a second come back in one moment"
 
 
-@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+@pytest.mark.parametrize("kind", ["daphne", pytest.param("uvicorn", marks=pytest.mark.faults)])
 async def test_who_comes_back_when_told_finds_the_socket_and_who_does_not_loses_it(
     keeping: dict[Kind, AsgiServer], kind: Kind
 ) -> None:
