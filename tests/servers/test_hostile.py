@@ -155,11 +155,11 @@ async def test_hostile_inputs_are_answered_in_words_and_nothing_is_stored(
         assert seen.total() == count
         # They reach what they are meant for: the app says no in each of its ways, and sometimes yes.
         by_status: Counter[int] = Counter()
-        for (_, status), count in seen.items():
-            by_status[status] += count
-        assert min(by_status[status] for status in (200, 400, 403, 404, 405)) > 50, seen
+        for (_, status), times in seen.items():
+            by_status[status] += times
+        assert min(by_status[status] for status in (200, 400, 403, 404, 405)) > count / 200, seen
         for hostile_kind in ("cursor", "channel", "query", "headers"):
-            assert seen[hostile_kind, 400] > 50, seen
+            assert seen[hostile_kind, 400] > count / 200, seen
 
         assert shell.run(COUNTS) == stored
         await eventually(lambda: _is_idle(served))
