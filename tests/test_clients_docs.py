@@ -20,7 +20,7 @@ from tests.servers.docs_page import CLIENT, DOCUMENT, blocks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-FOLLOW, SETTINGS, SIGN, TEST, ASYNC_TEST = blocks("python")
+FOLLOW, LEAVE, SETTINGS, SIGN, TEST, ASYNC_TEST = blocks("python")
 
 
 def run(example: str) -> dict[str, Any]:
@@ -47,6 +47,24 @@ async def test_the_agent_reads_prints_and_saves(settings: Any, capsys: pytest.Ca
         )
     assert capsys.readouterr().out.splitlines() == [f"{second.id} log two", f"{end.id} end {{}}"]
     assert saved == [second.id, end.id]
+
+
+async def test_who_leaves_early_closes(settings: Any) -> None:
+    settings.SSE_POLLING = {"AUTHORIZE": "sse_polling.access.public", "PRESET": "reclaim"}
+    await apublish("news", "one")
+    await apublish("news", "two", event="failed")
+    example = run(LEAVE)
+    made: list[Any] = []
+
+    def streaming(url: str, *given: Any) -> Any:
+        made.append(stream_events(url, *given, client=client))
+        return made[-1]
+
+    async with connected() as client:
+        example["stream_events"] = streaming
+        address = "http://testserver" + reverse("sse_polling:stream", args=["news"])
+        assert await example["first_failure"](address) == "two"
+    assert [each.ag_frame for each in made] == [None]
 
 
 async def test_a_signed_address_reads_its_channel_and_expires(settings: Any) -> None:

@@ -7,9 +7,11 @@
 
 :func:`stream_events` is for asyncio, :func:`iter_events` for threads. Both need the extra ``client``. They
 come back by themselves after each burst, exactly when the server says, and after every error, with a growing
-random wait; always with the id that they saw last. They end when the channel is finished. Leave the loop, or
-close the generator, and the socket is closed. Cancelling a step does the same: after a timeout around
-``anext`` nothing more comes, and who wants to go on begins again with the id of the last event.
+random wait; always with the id that they saw last. They end when the channel is finished. Close the
+generator, and the socket is closed; where you leave a loop early, have ``contextlib.aclosing`` do it, since
+asyncio closes what is only left at a time of its own, and after ``asyncio.run`` not in order. Cancelling a
+step does the same: after a timeout around ``anext`` nothing more comes, and who wants to go on begins again
+with the id of the last event.
 
 **What is promised.** Within one iteration an event is given once, whatever happens on the way. What a restart
 repeats is up to where the cursor is kept:
