@@ -23,7 +23,8 @@ def submit(question: str, *, indexed: bool = False, pace: float | None = None) -
     """Enqueue a question; *indexed*: for the agent that reads along. Raises :exc:`Full`."""
     function = index if indexed else answer
     with transaction.atomic():
-        if Task.objects.filter(state=Task.State.WAITING).count() >= ledger.MAX_WAITING:
-            raise Full
         made = function.enqueue(question=question, pace=pace)
+        # It has told the channel `tasks`, whose lock no other has between its count and its commit.
+        if Task.objects.filter(state=Task.State.WAITING).count() > ledger.MAX_WAITING:
+            raise Full
     return Task.objects.get(key=made.id)
