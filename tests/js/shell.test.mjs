@@ -300,3 +300,16 @@ for (const [what, globals] of Object.entries({
     );
   });
 }
+
+test("the state changes in the task of the event that tells of it", async () => {
+  await serving([[403, {}]], async (open) => {
+    const source = open("/events/log/");
+    let errors = 0;
+    source.onerror = () => (errors += 1);
+    for (let turns = 0; source.readyState !== PolledEventSource.CLOSED; turns += 1) {
+      assert.ok(turns < 10_000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.equal(errors, 1);
+  });
+});

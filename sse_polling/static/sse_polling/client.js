@@ -1389,21 +1389,28 @@ export class PolledEventSource extends EventTarget {
     if (!this.#isShowing) this.#shown = this.#showAll();
   }
 
-  /** Show all steps, each event in a task of its own: what one listener awaits comes before the next event. */
+  /**
+   * Show all steps, each event in a task of its own: what one listener awaits comes before the next event. What
+   * stands before an event, as the state that it tells of, changes in its task.
+   */
   async #showAll() {
     this.#isShowing = true;
     const { port1, port2 } = new MessageChannel(); // a timer would be slowed in a tab that is hidden
+    await null; // for what belongs to this step
     while (this.#steps.length) {
-      if (this.#steps[0].event) {
+      if (this.#steps.some((step) => step.event)) {
         await new Promise((resolve) => {
           port1.onmessage = resolve;
           port2.postMessage(null);
         });
       }
-      const { event, lastEventId, readyState } = this.#steps.shift() ?? {}; // none: it was closed
-      this.#lastEventId = lastEventId ?? this.#lastEventId;
-      this.#readyState = readyState ?? this.#readyState;
-      if (event) this.dispatchEvent(event);
+      for (let isShown = false; !isShown && this.#steps.length; ) {
+        const { event, lastEventId, readyState } = this.#steps.shift();
+        this.#lastEventId = lastEventId ?? this.#lastEventId;
+        this.#readyState = readyState ?? this.#readyState;
+        isShown = Boolean(event);
+        if (event) this.dispatchEvent(event);
+      }
     }
     port1.close();
     this.#isShowing = false;
